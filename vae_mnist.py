@@ -17,6 +17,7 @@ The script reads in this order: data, model, loss, training, figures, command li
 
 import argparse
 import csv
+import functools
 import gzip
 import hashlib
 import io
@@ -59,7 +60,6 @@ IMAGE_SIDE = 28
 IMAGE_SIZE = IMAGE_SIDE**2
 HIDDEN_SIZE = 256
 LATENT_SIZE = 2  # the scatter and the manifold are pictures of a plane
-ADAM_EPSILON = 1e-8  # Keras' own default is 1e-7
 EVALUATION_BATCH = 1000  # images evaluated at once: bounds the memory, not the result
 COLLAPSED_KL = 0.05  # nats; below it the code tells nothing about the image
 MANIFOLD_SIDE = 15  # digits along each axis of the manifold
@@ -423,6 +423,13 @@ def mean_losses(reconstruction, kl, kl_weight):
 # ---- Training ------------------------------------------------------------------------------------
 
 
+def adam(model, learning_rate):
+    """Returns Adam with the original's constants, its state made for the weights of `model`."""
+    optimizer = keras.optimizers.Adam(learning_rate, beta_1=0.9, beta_2=0.999, epsilon=1e-8)
+    optimizer.build(model.trainable_variables)
+    return optimizer
+
+
 def train_step(model, optimizer, x, epsilon):
     """One step of Adam down the gradient of the objective; returns the batch's `Losses`."""
     with tf.GradientTape() as tape:
@@ -445,14 +452,20 @@ def train_epoch(model, optimizer, images, order, epsilon):
     return Losses(*tf.unstack(totals / len(order)))
 
 
-def compile_epoch():
-    """Returns `train_epoch` compiled by XLA, or as a plain graph where XLA is not available."""
+@functools.cache
+def xla_available():
+    """Whether XLA can compile here; notes it where it can't."""
     try:
         tf.function(tf.exp, jit_compile=True)(tf.zeros([1]))
     except tf.errors.OpError as error:
         note(f"XLA is not available here ({reason(error)}); training without it, more slowly.")
-        return tf.function(train_epoch)
-    return tf.function(train_epoch, jit_compile=True)
+        return False
+    return True
+
+
+def compile_epoch():
+    """Returns `train_epoch` compiled by XLA, or as a plain graph where XLA is not available."""
+    return tf.function(train_epoch, jit_compile=xla_available())
 
 
 def draw_epsilon(rng, *shape):
@@ -468,8 +481,7 @@ def train(model, x_train, x_validation, *, epochs, batch_size, learning_rate, rn
     changes) and for the validation images. Raises InputError when the loss is no longer finite.
     """
     run_epoch = compile_epoch()
-    optimizer = keras.optimizers.Adam(learning_rate, epsilon=ADAM_EPSILON)
-    optimizer.build(model.trainable_variables)
+    optimizer = adam(model, learning_rate)
     images = tf.constant(x_train)
     steps = len(x_train) // batch_size
     validation_epsilon = draw_epsilon(rng, len(x_validation))
@@ -813,7 +825,6 @@ def run(options):
         flush=True,
     )
 
-    tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(options.seed)
     training_rng, test_rng = np.random.default_rng(options.seed).spawn(2)
     model = VAE(options.reconstruction_loss, options.kl_weight)
@@ -872,4 +883,5 @@ def main(argv=None):
 if __name__ == "__main__":
     sys.stdout.reconfigure(errors="backslashreplace")  # a path may hold what a terminal can't show
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does
+    tf.config.experimental.enable_op_determinism()  # some operations on a GPU are not otherwise
     sys.exit(main())

@@ -473,6 +473,16 @@ def draw_epsilon(rng, *shape):
     return rng.standard_normal((*shape, LATENT_SIZE), dtype=np.float32)
 
 
+def draw_epoch(rng, count, batch_size):
+    """Returns the order of an epoch's `count` images, [steps, batch], and noise [steps, batch, 2].
+
+    The order is random; the images that fill no whole batch are left out of this epoch.
+    """
+    steps = count // batch_size
+    order = rng.permutation(count)[: steps * batch_size].reshape(steps, batch_size)
+    return tf.constant(order, tf.int32), tf.constant(draw_epsilon(rng, steps, batch_size))
+
+
 def train(model, x_train, x_validation, *, epochs, batch_size, learning_rate, rng, report):
     """Trains `model` on uint8 images [count, 784] and returns its history, a dict an epoch.
 
@@ -483,16 +493,11 @@ def train(model, x_train, x_validation, *, epochs, batch_size, learning_rate, rn
     run_epoch = compile_epoch()
     optimizer = adam(model, learning_rate)
     images = tf.constant(x_train)
-    steps = len(x_train) // batch_size
     validation_epsilon = draw_epsilon(rng, len(x_validation))
     history = []
     for epoch in range(1, epochs + 1):
-        order = rng.permutation(len(x_train))[: steps * batch_size].reshape(steps, batch_size)
-        epsilon = draw_epsilon(rng, steps, batch_size)
-        # Tensors, because a new NumPy array would be a new constant: compiled anew every epoch.
-        losses = run_epoch(
-            model, optimizer, images, tf.constant(order, tf.int32), tf.constant(epsilon)
-        )
+        order, epsilon = draw_epoch(rng, len(x_train), batch_size)
+        losses = run_epoch(model, optimizer, images, order, epsilon)
         validation = evaluate(model, x_validation, validation_epsilon)
         history.append(
             {"epoch": epoch}

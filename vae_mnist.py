@@ -413,11 +413,8 @@ def loss_terms(model, x, epsilon):
 
 def mean_losses(reconstruction, kl, kl_weight):
     """The objective and its parts: means over the images, taken here and nowhere else."""
-    return Losses(
-        tf.reduce_mean(reconstruction + kl_weight * kl),
-        tf.reduce_mean(reconstruction),
-        tf.reduce_mean(kl),
-    )
+    reconstruction, kl = tf.reduce_mean(reconstruction), tf.reduce_mean(kl)
+    return Losses(reconstruction + kl_weight * kl, reconstruction, kl)
 
 
 # ---- Training ------------------------------------------------------------------------------------
@@ -440,16 +437,16 @@ def train_step(model, optimizer, x, epsilon):
 
 
 def train_epoch(model, optimizer, images, order, epsilon):
-    """One step for every batch; returns the mean of their `Losses`.
+    """One step for every batch; returns the mean of their `Losses` as one tensor, [3].
 
     `images`: uint8 [count, 784]; `order`: the indices of each batch's images, [steps, batch];
     `epsilon`: their noise, [steps, batch, 2].
     """
-    totals = tf.zeros(len(Losses._fields))
+    means = tf.zeros(len(Losses._fields))
     for step in tf.range(len(order)):
         x = scale(tf.gather(images, order[step]))
-        totals += tf.stack(train_step(model, optimizer, x, epsilon[step]))
-    return Losses(*tf.unstack(totals / len(order)))
+        means += tf.stack(train_step(model, optimizer, x, epsilon[step])) / len(order)
+    return means  # as it is: whatever XLA has to do after the loop slows the loop itself down
 
 
 @functools.cache
@@ -497,7 +494,7 @@ def train(model, x_train, x_validation, *, epochs, batch_size, learning_rate, rn
     history = []
     for epoch in range(1, epochs + 1):
         order, epsilon = draw_epoch(rng, len(x_train), batch_size)
-        losses = run_epoch(model, optimizer, images, order, epsilon)
+        losses = Losses(*run_epoch(model, optimizer, images, order, epsilon).numpy())
         validation = evaluate(model, x_validation, validation_epsilon)
         history.append(
             {"epoch": epoch}
@@ -661,7 +658,17 @@ def training_curves_figure(history):
     return figure
 
 
-# ---- Files ---------------------------------------------------------------------------------------
+def draw_figures(model, data, z, history):
+    """Returns the four figures as a dict of PNG files; `z` are the codes of the test images."""
+    figures = {
+        "reconstructions.png": reconstructions_figure(
+            scale(data.x_test[:10]), model.decode_pixels(z[:10])
+        ),
+        "latent_scatter.png": latent_scatter_figure(z, data.y_test),
+        "manifold.png": manifold_figure(model.decode_pixels(manifold_codes())),
+        "training_curves.png": training_curves_figure(history),
+    }
+    return {name: png(figure) for name, figure in figures.items()}
 
 
 def png(figure):
@@ -669,6 +676,9 @@ def png(figure):
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()
+
+
+# ---- Files ---------------------------------------------------------------------------------------
 
 
 def history_csv(history):
@@ -857,17 +867,11 @@ def run(options):
             "reconstruction; try another --seed or a smaller --kl-weight."
         )
 
-    figures = {
-        "reconstructions": reconstructions_figure(
-            scale(data.x_test[:10]), model.decode_pixels(z[:10])
-        ),
-        "latent_scatter": latent_scatter_figure(z, data.y_test),
-        "manifold": manifold_figure(model.decode_pixels(manifold_codes())),
-        "training_curves": training_curves_figure(history),
+    files = {
+        **draw_figures(model, data, z, history),
+        "history.csv": history_csv(history),
+        "metrics.json": metrics_json(options, data, test),
     }
-    files = {f"{name}.png": png(figure) for name, figure in figures.items()}
-    files["history.csv"] = history_csv(history)
-    files["metrics.json"] = metrics_json(options, data, test)
     for path in write_files(options.output_dir, files):
         print(f"wrote {path}")
 

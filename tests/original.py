@@ -36,15 +36,18 @@ class Original(NamedTuple):
     z_log_sigma_sq: Any
     z: Any
     reconstruction: Any
-    squared_error: Any  # of the whole batch
+    squared_error: Any  # of the whole batch, or of each image without `listing_cost`
     kl: Any  # of each image
     cost: Any
     gradients: Any
     train: Any
 
 
-def build_original():
-    """Builds the graph; the cost adds the batch's squared error to each image's KL, then means."""
+def build_original(listing_cost=True):
+    """Builds the graph. The listing adds the whole batch's squared error to each image's KL.
+
+    Without `listing_cost` it adds each image's own, as the port does.
+    """
     graph = tf.Graph()
     with graph.as_default():
         x = v1.placeholder(tf.float32, [None, 784])
@@ -69,7 +72,9 @@ def build_original():
         h2 = tf.nn.relu(layer(z, "w2", "b2"))
         reconstruction = layer(h2, "w3", "b3")
 
-        squared_error = 0.5 * tf.reduce_sum(tf.pow(reconstruction - x, 2.0))
+        squared_error = 0.5 * tf.reduce_sum(
+            tf.pow(reconstruction - x, 2.0), None if listing_cost else 1
+        )
         kl = -0.5 * tf.reduce_sum(
             1 + z_log_sigma_sq - tf.square(z_mean) - tf.exp(z_log_sigma_sq), 1
         )

@@ -1,0 +1,312 @@
+"""The ways of training the same VAE that `training_speed.py` compares.
+
+Each function takes images, uint8 [count, 784] with whole batches only, and the batch size. It
+returns a function that trains one epoch, reshuffled, and returns the mean loss of its images in
+nats, or None where there is none. Frameworks are imported inside: a contender's process loads its
+own framework only, and a missing one is found out there.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+LEARNING_RATE = 0.001
+EPSILON = 1e-8
+SHAPES = {"h1": (784, 256), "mean": (256, 2), "log_sigma_sq": (256, 2), "h2": (2, 256)}
+SHAPES["reconstruction"] = (256, 784)
+
+
+def this_project(images, batch_size):
+    """The function that `train` calls, with the draws that `train` makes for it."""
+    import tensorflow as tf
+
+    import vae_mnist
+
+    vae_mnist.keras.utils.set_random_seed(0)
+    model = vae_mnist.VAE()
+    optimizer = vae_mnist.adam(model, LEARNING_RATE)
+    run_epoch = vae_mnist.compile_epoch()
+    on_device = tf.constant(images)
+    rng = np.random.default_rng(0)
+
+    def epoch():
+        draws = vae_mnist.draw_epoch(rng, len(images), batch_size)
+        return float(run_epoch(model, optimizer, on_device, *draws)[0])
+
+    return epoch
+
+
+def tensorflow_1(images, batch_size):
+    """The original's way: a graph, a session, and a feed_dict for every batch.
+
+    Its cost is the one of this project, mean(SE + KL), and so are its initial weights.
+    """
+    from original import build_original, v1
+
+    original = build_original(listing_cost=False)
+    x = (images / np.float32(255)).astype(np.float32)
+    session = v1.Session(graph=original.graph)
+    with original.graph.as_default():
+        session.run(v1.global_variables_initializer())
+    session.run(original.assign, dict(zip(original.initial_values.values(), glorot(), strict=True)))
+    rng = np.random.default_rng(0)
+
+    def epoch():
+        losses = []
+        order = rng.permutation(len(x))
+        for start in range(0, len(x), batch_size):
+            batch = x[order[start : start + batch_size]]
+            losses.append(session.run([original.train, original.cost], {original.x: batch})[1])
+        return float(np.mean(losses))
+
+    return epoch
+
+
+def keras_fit(images, batch_size, **compile_options):
+    """`keras.Model.fit` of a model whose loss is written as Keras' guides do."""
+    import keras
+
+    import vae_mnist
+
+    class FittedVAE(vae_mnist.VAE):
+        def __init__(self):
+            super().__init__()
+            self.noise = keras.random.SeedGenerator(0)
+
+        def call(self, x):
+            epsilon = keras.random.normal((keras.ops.shape(x)[0], 2), seed=self.noise)
+            return super().call(x, epsilon)
+
+        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+            z_mean, z_log_sigma_sq, reconstruction = y_pred
+            terms = (
+                vae_mnist.squared_error(x, reconstruction),
+                vae_mnist.kl_divergence(z_mean, z_log_sigma_sq),
+            )
+            return vae_mnist.mean_losses(*terms, self.kl_weight).loss
+
+    keras.utils.set_random_seed(0)
+    model = FittedVAE()
+    model.compile(keras.optimizers.Adam(LEARNING_RATE, epsilon=EPSILON), **compile_options)
+    x = (images / np.float32(255)).astype(np.float32)
+
+    def epoch():
+        return model.fit(x, batch_size=batch_size, verbose=0).history["loss"][0]
+
+    return epoch
+
+
+def keras_fit_compiled(steps_per_execution):
+    """`keras.Model.fit` compiled by XLA, several steps a call."""
+
+    def make(images, batch_size):
+        return keras_fit(
+            images, batch_size, jit_compile=True, steps_per_execution=steps_per_execution
+        )
+
+    return make
+
+
+def glorot():
+    """Initial weights and biases, Glorot uniform and zero, in the order of the layers."""
+    rng = np.random.default_rng(0)
+    arrays = []
+    for shape in SHAPES.values():
+        limit = np.sqrt(6 / sum(shape))
+        arrays.append(rng.uniform(-limit, limit, shape).astype(np.float32))
+        arrays.append(np.zeros(shape[1], np.float32))
+    return arrays
+
+
+def torch_model():
+    """The network in PyTorch, in the manner of its public VAE example."""
+    import torch
+    from torch import nn
+
+    class TorchVAE(nn.Module):
+        def __init__(self):
+            super().__init__()
+            for name, shape in SHAPES.items():
+                layer = nn.Linear(*shape)
+                nn.init.xavier_uniform_(layer.weight)
+                nn.init.zeros_(layer.bias)
+                self.add_module(name, layer)
+
+        def forward(self, x):
+            h1 = torch.relu(self.h1(x))
+            z_mean, z_log_sigma_sq = self.mean(h1), self.log_sigma_sq(h1)
+            z = z_mean + torch.exp(0.5 * z_log_sigma_sq) * torch.randn_like(z_mean)
+            return self.reconstruction(torch.relu(self.h2(z))), z_mean, z_log_sigma_sq
+
+    def loss_function(x, reconstruction, z_mean, z_log_sigma_sq):
+        squared_error = 0.5 * (reconstruction - x).square().sum()
+        kl = -0.5 * (1 + z_log_sigma_sq - z_mean.square() - z_log_sigma_sq.exp()).sum()
+        return (squared_error + kl) / len(x)
+
+    torch.manual_seed(0)
+    return TorchVAE(), loss_function
+
+
+def torch_eager(images, batch_size):
+    """PyTorch as its public example is written: a DataLoader, and each operation by itself."""
+    import torch
+
+    model, loss_function = torch_model()
+    optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE, eps=EPSILON)
+    x = torch.from_numpy(images).float() / 255
+    loader = torch.utils.data.DataLoader(
+        torch.utils.data.TensorDataset(x), batch_size=batch_size, shuffle=True
+    )
+
+    def epoch():
+        total = 0.0
+        for (batch,) in loader:
+            optimizer.zero_grad()
+            loss = loss_function(batch, *model(batch))
+            loss.backward()
+            total += loss.item()
+            optimizer.step()
+        return total / len(loader)
+
+    return epoch
+
+
+def torch_compiled(images, batch_size):
+    """PyTorch at its best here: a compiled loss, a fused Adam, batches by indexing."""
+    import torch
+
+    model, loss_function = torch_model()
+    optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE, eps=EPSILON, fused=True)
+    x = torch.from_numpy(images).float() / 255
+
+    @torch.compile
+    def batch_loss(batch):
+        return loss_function(batch, *model(batch))
+
+    def epoch():
+        losses = []
+        for indices in torch.randperm(len(x)).split(batch_size):
+            optimizer.zero_grad()
+            loss = batch_loss(x[indices])
+            loss.backward()
+            losses.append(loss.detach())
+            optimizer.step()
+        return float(torch.stack(losses).mean())
+
+    return epoch
+
+
+def jax_scan(images, batch_size):
+    """JAX: one compiled function an epoch, `lax.scan` over its batches."""
+    import jax
+    import jax.numpy as jnp
+
+    def loss_function(weights, x, epsilon):
+        w1, b1, mean_w1, mean_b1, log_sigma_w1, log_sigma_b1, w2, b2, w3, b3 = weights
+        h1 = jax.nn.relu(x @ w1 + b1)
+        z_mean, z_log_sigma_sq = h1 @ mean_w1 + mean_b1, h1 @ log_sigma_w1 + log_sigma_b1
+        z = z_mean + jnp.exp(0.5 * z_log_sigma_sq) * epsilon
+        reconstruction = jax.nn.relu(z @ w2 + b2) @ w3 + b3
+        squared_error = 0.5 * jnp.sum(jnp.square(reconstruction - x), axis=-1)
+        kl = -0.5 * jnp.sum(
+            1 + z_log_sigma_sq - jnp.square(z_mean) - jnp.exp(z_log_sigma_sq), axis=-1
+        )
+        return jnp.mean(squared_error + kl)
+
+    def step(on_device, carry, draws):
+        weights, means, variances, count = carry
+        order, epsilon = draws
+        x = on_device[order].astype(jnp.float32) / 255
+        loss, gradients = jax.value_and_grad(loss_function)(weights, x, epsilon)
+        count = count + 1
+        rate = LEARNING_RATE * jnp.sqrt(1 - 0.999**count) / (1 - 0.9**count)
+        means = [0.9 * m + 0.1 * g for m, g in zip(means, gradients, strict=True)]
+        variances = [
+            0.999 * v + 0.001 * jnp.square(g) for v, g in zip(variances, gradients, strict=True)
+        ]
+        weights = [
+            w - rate * m / (jnp.sqrt(v) + EPSILON)
+            for w, m, v in zip(weights, means, variances, strict=True)
+        ]
+        return (weights, means, variances, count), loss
+
+    @jax.jit
+    def run_epoch(carry, on_device, order, epsilon):
+        carry, losses = jax.lax.scan(
+            lambda carry, draws: step(on_device, carry, draws), carry, (order, epsilon)
+        )
+        return carry, losses.mean()
+
+    weights = [jnp.asarray(array) for array in glorot()]
+    zeros = [jnp.zeros_like(array) for array in weights]
+    carry = (weights, zeros, zeros, jnp.float32(0))
+    on_device = jnp.asarray(images)
+    rng = np.random.default_rng(0)
+    steps = len(images) // batch_size
+
+    def epoch():
+        nonlocal carry
+        order = rng.permutation(len(images)).astype(np.int32).reshape(steps, batch_size)
+        epsilon = rng.standard_normal((steps, batch_size, 2), dtype=np.float32)
+        carry, loss = run_epoch(carry, on_device, order, epsilon)
+        return float(loss)
+
+    return epoch
+
+
+def floor(images, batch_size):
+    """The five large matrix products of a step and Adam's update of their weights, no more.
+
+    They are those of a linear autoencoder on one batch, so that each step needs the one before.
+    """
+    import tensorflow as tf
+
+    import vae_mnist
+
+    x = vae_mnist.scale(images[:batch_size])
+    w1, *_, w3, _ = glorot()
+    weights = [tf.Variable(w1), tf.Variable(w3)]
+    means = [tf.Variable(tf.zeros(w.shape)) for w in weights]
+    variances = [tf.Variable(tf.zeros(w.shape)) for w in weights]
+
+    @tf.function(jit_compile=vae_mnist.xla_available())
+    def run_epoch(steps):
+        for _ in tf.range(steps):
+            w1, w3 = weights
+            h = x @ w1
+            error = h @ w3 - x
+            gradient_w3 = tf.matmul(h, error, transpose_a=True)
+            gradient_h = tf.matmul(error, w3, transpose_b=True)
+            gradient_w1 = tf.matmul(x, gradient_h, transpose_a=True)
+            for w, m, v, gradient in zip(
+                weights, means, variances, (gradient_w1, gradient_w3), strict=True
+            ):
+                m.assign(0.9 * m + 0.1 * gradient)
+                v.assign(0.999 * v + 0.001 * tf.square(gradient))
+                w.assign_sub(LEARNING_RATE * m / (tf.sqrt(v) + EPSILON))
+
+    steps = tf.constant(len(images) // batch_size)
+
+    def epoch():
+        run_epoch(steps)
+        weights[0].numpy()  # waits for a device that computes by itself
+
+    return epoch
+
+
+CONTENDERS = {
+    "this project": this_project,
+    "TensorFlow 1 graph, feed_dict": tensorflow_1,
+    "Keras fit": keras_fit,
+    "Keras fit, XLA, 10 steps a call": keras_fit_compiled(10),
+    "Keras fit, XLA, 50 steps a call": keras_fit_compiled(50),
+    "Keras fit, XLA, 143 steps a call": keras_fit_compiled(143),
+    "PyTorch, eager": torch_eager,
+    "PyTorch, compiled, fused Adam": torch_compiled,
+    "JAX, lax.scan": jax_scan,
+    "floor: five products and Adam": floor,
+}

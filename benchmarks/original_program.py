@@ -1,0 +1,86 @@
+"""The original program from start to finish, the original way, as `whole_run.py` measures it.
+
+A TensorFlow 1 graph trained through a session and feed_dict, then the same figures, the manifold
+decoded digit by digit. The cost is the port's, so that both end at the same loss.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+from original import build_original, v1
+from scipy.stats import norm
+
+BATCH_SIZE = 128
+
+
+def load(path):
+    """Returns training images, test images and test labels; pixels are float32 in [0, 1]."""
+    with np.load(path, allow_pickle=False) as archive:
+        x_train, x_test = (
+            archive[key].reshape(-1, 784).astype(np.float32) / 255 for key in ("x_train", "x_test")
+        )
+        return x_train[len(x_train) // 12 :], x_test, archive["y_test"]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--epochs", type=int, default=50)
+    parser.add_argument("--output-dir", type=Path, required=True)
+    arguments = parser.parse_args()
+
+    x_train, x_test, y_test = load(arguments.data)
+    arguments.output_dir.mkdir(parents=True, exist_ok=True)
+    original = build_original(listing_cost=False)
+    rng = np.random.default_rng()
+    with v1.Session(graph=original.graph) as session:
+        with original.graph.as_default():
+            session.run(v1.global_variables_initializer())
+        for epoch in range(arguments.epochs):
+            order = rng.permutation(len(x_train))
+            for step in range(len(x_train) // BATCH_SIZE):
+                batch = x_train[order[step * BATCH_SIZE : (step + 1) * BATCH_SIZE]]
+                _, cost = session.run([original.train, original.cost], {original.x: batch})
+            if epoch % 3 == 0:
+                print(f"epoch {epoch + 1}: cost {cost:.4f}", flush=True)
+        test_cost = session.run(original.cost, {original.x: x_test})
+        print(f"test cost {test_cost:.4f}")
+
+        reconstruction = session.run(original.reconstruction, {original.x: x_test[:10]})
+        figure, rows = plt.subplots(2, 10, figsize=(8.3, 1.7))
+        for axes, image in zip(rows.flat, [*x_test[:10], *reconstruction], strict=True):
+            axes.imshow(image.reshape(28, 28), cmap="gray")
+        figure.savefig(arguments.output_dir / "reconstructions.png", dpi=200)
+
+        z = session.run(original.z, {original.x: x_test})
+        figure = plt.figure(figsize=(6.6, 5.8))
+        plt.scatter(z[:, 0], z[:, 1], c=y_test, s=4)
+        plt.colorbar()
+        figure.savefig(arguments.output_dir / "latent_scatter.png", dpi=200)
+
+        quantiles = norm.ppf(np.linspace(0.05, 0.95, 15))
+        canvas = np.empty((15 * 28, 15 * 28))
+        for row, z_2 in enumerate(quantiles):
+            for column, z_1 in enumerate(quantiles):
+                digit = session.run(original.reconstruction, {original.z: [[z_1, z_2]]})
+                canvas[28 * row : 28 * (row + 1), 28 * column : 28 * (column + 1)] = digit.reshape(
+                    28, 28
+                )
+        figure = plt.figure(figsize=(6.6, 6.6))
+        plt.imshow(canvas, cmap="gray")
+        figure.savefig(arguments.output_dir / "manifold.png", dpi=200)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,3 +1,12 @@
+# /// script
+# requires-python = ">=3.10"
+# dependencies = [
+#     "tensorflow>=2.16",
+#     "numpy>=1.25",
+#     "scipy",
+#     "matplotlib>=3.9",
+# ]
+# ///
 """A variational autoencoder (VAE) that learns MNIST digits through a code of two numbers.
 
     784 pixels -> 256 -> (2 means, 2 log-variances) -> z, 2 numbers -> 256 -> 784 pixels
@@ -36,6 +45,7 @@ import time
 import urllib.request
 import zipfile
 import zlib
+from collections import deque
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,10 +60,12 @@ import keras
 import matplotlib
 import numpy as np
 import tensorflow as tf
+from matplotlib.backends import BackendFilter, backend_registry
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
+from scipy.spatial import cKDTree
 from scipy.special import ndtri
 
 IMAGE_SIDE = 28
@@ -62,8 +74,10 @@ HIDDEN_SIZE = 256
 LATENT_SIZE = 2  # the scatter and the manifold are pictures of a plane
 EVALUATION_BATCH = 1000  # images evaluated at once: bounds the memory, not the result
 COLLAPSED_KL = 0.05  # nats; below it the code tells nothing about the image
+NEIGHBOURS = 25  # that vote on the class of a code
 MANIFOLD_SIDE = 15  # digits along each axis of the manifold
-FIGURE_DPI = 200
+FIGURE_DPI = 200  # of the files
+PINNED_DIGITS = 10  # that the explorer keeps
 # Petroff's ten colours, made to be told apart by the colour-blind; digits that look alike, and so
 # lie side by side in the plane, get the ones that differ most.
 CLASS_COLOURS = (
@@ -319,10 +333,17 @@ class VAE(keras.Model):
     `encoder`: images [batch, 784] -> z_mean and z_log_sigma_sq, each [batch, 2].
     `decoder`: codes [batch, 2] -> reconstruction [batch, 784]; pixels where the reconstruction
     loss is "squared-error", their logits where it is "cross-entropy".
+
+    The loss belongs to the model, and so to the file that `save` writes. Raises ValueError for an
+    unknown one.
     """
 
-    def __init__(self, reconstruction_loss="squared-error", kl_weight=1.0, **kwargs):
-        super().__init__(**kwargs)
+    def __init__(self, reconstruction_loss="squared-error", kl_weight=1.0, name="vae", **kwargs):
+        super().__init__(name=name, **kwargs)
+        if reconstruction_loss not in RECONSTRUCTION_LOSSES:
+            raise ValueError(
+                f"reconstruction_loss must be one of {', '.join(RECONSTRUCTION_LOSSES)}"
+            )
         self.reconstruction_loss = reconstruction_loss
         self.kl_weight = kl_weight
 
@@ -336,6 +357,12 @@ class VAE(keras.Model):
         h2 = keras.layers.Dense(HIDDEN_SIZE, activation="relu", name="h2")(z)
         reconstruction = keras.layers.Dense(IMAGE_SIZE, name="reconstruction")(h2)
         self.decoder = keras.Model(z, reconstruction, name="decoder")
+        self.built = True
+
+    def get_config(self):
+        """What `__init__` needs to make this model again."""
+        config = {"reconstruction_loss": self.reconstruction_loss, "kl_weight": self.kl_weight}
+        return super().get_config() | config
 
     def call(self, x, epsilon):
         """Encodes `x`, draws codes with the noise `epsilon`, decodes them.
@@ -526,6 +553,19 @@ def encode(model, images):
     return in_batches(lambda batch: model.encoder(scale(batch)), images)
 
 
+def neighbour_accuracy(codes, labels, test_codes, test_labels):
+    """How well the plane separates the classes, from 0 to 1.
+
+    Each of `test_codes` [count, 2] gets the label that most of the 25 nearest `codes` have; the
+    accuracy is the share that is right.
+    """
+    neighbours = range(1, min(NEIGHBOURS, len(codes)) + 1)
+    _, nearest = cKDTree(codes).query(test_codes, neighbours)
+    classes = np.unique(labels)
+    votes = [np.sum(labels[nearest] == label, axis=1) for label in classes]
+    return float(np.mean(classes[np.argmax(votes, axis=0)] == test_labels))
+
+
 def in_batches(function, *arrays):
     """Returns what `function` returns for `arrays`, called on EVALUATION_BATCH rows at a time."""
     outputs = [
@@ -540,11 +580,12 @@ def in_batches(function, *arrays):
 
 def new_figure(width, height):
     """An empty figure, in inches, that fits its content into its size."""
-    return Figure(figsize=(width, height), dpi=FIGURE_DPI, layout="compressed")
+    return Figure(figsize=(width, height), layout="compressed")
 
 
 def show_image(axes, pixels, **kwargs):
-    axes.imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation="nearest", **kwargs)
+    """Draws pixels in [0, 1], [height, width], and returns the picture."""
+    return axes.imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation="nearest", **kwargs)
 
 
 def reconstructions_figure(x, reconstruction):
@@ -566,6 +607,13 @@ def latent_scatter_figure(z, labels):
 
     The dashed square is the part of the plane that the manifold shows.
     """
+    figure = new_figure(6.6, 5.8)
+    draw_latent_scatter(figure.subplots(), z, labels)
+    return figure
+
+
+def draw_latent_scatter(axes, z, labels):
+    """Draws the scatter of `latent_scatter_figure` into `axes`."""
     classes, class_indices = np.unique(labels, return_inverse=True)
     if len(classes) <= len(CLASS_COLOURS):
         colours = CLASS_COLOURS[: len(classes)]
@@ -573,8 +621,6 @@ def latent_scatter_figure(z, labels):
         colours = matplotlib.colormaps["turbo"](np.linspace(0, 1, len(classes)))
     edge = manifold_quantiles()[-1]
     limit = 1.05 * max(np.abs(z).max(), edge)
-    figure = new_figure(6.6, 5.8)
-    axes = figure.subplots()
     axes.set(xlabel="$z_1$", ylabel="$z_2$", xlim=(-limit, limit), ylim=(-limit, limit))
     axes.set_aspect("equal")
     points = axes.scatter(
@@ -585,7 +631,7 @@ def latent_scatter_figure(z, labels):
         s=4,
         linewidths=0,
     )
-    bar = figure.colorbar(points, ticks=range(len(classes)), label="class")
+    bar = axes.figure.colorbar(points, ax=axes, ticks=range(len(classes)), label="class")
     bar.ax.set_yticklabels(classes)
     bar.ax.tick_params(which="both", length=0)
     axes.add_patch(Rectangle((-edge, -edge), 2 * edge, 2 * edge, fill=False, linestyle="--"))
@@ -603,7 +649,6 @@ def latent_scatter_figure(z, labels):
                 fontweight="bold",
                 path_effects=[withStroke(linewidth=3, foreground="white")],
             )
-    return figure
 
 
 def manifold_quantiles():
@@ -658,23 +703,73 @@ def training_curves_figure(history):
     return figure
 
 
-def draw_figures(model, data, z, history):
-    """Returns the four figures as a dict of PNG files; `z` are the codes of the test images."""
-    figures = {
-        "reconstructions.png": reconstructions_figure(
-            scale(data.x_test[:10]), model.decode_pixels(z[:10])
-        ),
-        "latent_scatter.png": latent_scatter_figure(z, data.y_test),
-        "manifold.png": manifold_figure(model.decode_pixels(manifold_codes())),
-        "training_curves.png": training_curves_figure(history),
-    }
-    return {name: png(figure) for name, figure in figures.items()}
+def explorer_figure(model, z, labels):
+    """The scatter as a map to explore in a window.
+
+    Beside it stands the digit decoded at the pointer; a click pins it to the row below.
+    """
+    figure = Figure(figsize=(9.6, 6.4), layout="constrained")
+    upper, lower = figure.subfigures(2, 1, height_ratios=(5, 1))
+    plane, digit = upper.subplots(1, 2, width_ratios=(3, 2))
+    draw_latent_scatter(plane, z, labels)
+    plane.set_title("move over the plane; click to keep a digit", fontsize=10)
+    panels = (digit, *lower.subplots(1, PINNED_DIGITS))
+    pictures = [show_image(panel, np.zeros((IMAGE_SIDE, IMAGE_SIDE))) for panel in panels]
+    for panel, picture in zip(panels, pictures, strict=True):
+        panel.set(xticks=[], yticks=[])
+        picture.set_visible(False)
+    pinned = deque(maxlen=PINNED_DIGITS)
+
+    def draw(index, code):
+        pixels = model.decode_pixels(np.array([code], np.float32))
+        pictures[index].set_data(np.reshape(pixels, (IMAGE_SIDE, IMAGE_SIDE)))
+        pictures[index].set_visible(True)
+        separator = "   " if index == 0 else "\n"
+        panels[index].set_xlabel(
+            f"$z_1$ = {code[0]:.2f}{separator}$z_2$ = {code[1]:.2f}",
+            fontsize=11 if index == 0 else 7,
+        )
+
+    def on_move(event):
+        if event.inaxes is plane:
+            draw(0, (event.xdata, event.ydata))
+            figure.canvas.draw_idle()
+
+    def on_click(event):
+        if event.inaxes is plane and not figure.canvas.widgetlock.locked():  # by zooming, say
+            pinned.append((event.xdata, event.ydata))
+            for index, code in enumerate(pinned, start=1):
+                draw(index, code)
+            figure.canvas.draw_idle()
+
+    figure.canvas.mpl_connect("motion_notify_event", on_move)
+    figure.canvas.mpl_connect("button_press_event", on_click)
+    return figure
+
+
+def show(figures, directory):
+    """Opens `figures`, a dict by name, in windows, or notes that the PNG files take their place."""
+    try:
+        from matplotlib import pyplot  # which looks for a display
+
+        backend = matplotlib.get_backend()
+        interactive = backend.lower() not in backend_registry.list_builtin(
+            BackendFilter.NON_INTERACTIVE
+        )
+    except ImportError as error:
+        backend, interactive = reason(error), False
+    if not interactive:
+        note(f"no windows can be opened here ({backend}); the pictures are in {directory}.")
+        return
+    for name, figure in figures.items():
+        pyplot.figure(name, FigureClass=lambda figure=figure, **settings: figure)
+    pyplot.show()
 
 
 def png(figure):
     """Returns `figure` as the bytes of a PNG file."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
+    figure.savefig(buffer, format="png", dpi=FIGURE_DPI)
     return buffer.getvalue()
 
 
@@ -690,26 +785,44 @@ def history_csv(history):
     return buffer.getvalue().encode()
 
 
-def metrics_json(options, data, test):
-    """Returns what was trained on what, and the `Losses` on the test images, as a JSON file."""
-    metrics = {
-        "data": data.name,
-        "train_images": len(data.x_train),
-        "test_images": len(data.x_test),
-        "epochs": options.epochs,
-        "batch_size": options.batch_size,
-        "learning_rate": options.learning_rate,
-        "reconstruction_loss": options.reconstruction_loss,
-        "kl_weight": options.kl_weight,
-        "seed": options.seed,
-        "test": test._asdict(),
-    }
+def metrics_json(metrics):
+    """Returns the dict `metrics` as the bytes of a JSON file."""
     return (json.dumps(metrics, indent=2) + "\n").encode()
 
 
-def write_files(directory, contents):
-    """Writes `contents`, a dict of bytes by file name, to `directory`, and returns their paths.
+def save_model(model, path):
+    """Writes `model` to a .keras file: the same model, the same bytes."""
+    model.save(path)
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    metadata = json.loads(parts["metadata.json"])
+    del metadata["date_saved"]
+    parts["metadata.json"] = json.dumps(metadata)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(zipfile.ZipInfo(name), content)
 
+
+def load_model(path):
+    """Returns the `VAE` in the .keras file at `path`; raises InputError where there is none."""
+    try:
+        with open(path, "rb") as file:
+            if not zipfile.is_zipfile(file):
+                raise ValueError("no complete .keras file")
+        model = keras.saving.load_model(path)  # in its safe mode: it runs no code from the file
+    except Exception as error:  # whatever zip, HDF5 and Keras make of another or a damaged file
+        raise InputError(
+            f"{path}: cannot be loaded ({reason(error)}); give a vae.keras that this program wrote"
+        ) from error
+    if not isinstance(model, VAE):
+        raise InputError(f"{path}: holds another model; give a vae.keras that this program wrote")
+    return model
+
+
+def write_files(directory, contents):
+    """Writes `contents` to `directory` and returns the paths.
+
+    They are a dict by file name of bytes, or of functions that write to the path they are given.
     All are written beside their places before the first is moved there, so that whatever happens
     each file is the old one or the new one, whole. Raises InputError where that can't be done.
     """
@@ -721,7 +834,10 @@ def write_files(directory, contents):
         ) as unfinished:
             for name, content in contents.items():
                 path = directory / name
-                Path(unfinished, name).write_bytes(content)
+                if callable(content):
+                    content(Path(unfinished, name))
+                else:
+                    Path(unfinished, name).write_bytes(content)
             for name in contents:
                 path = directory / name
                 os.replace(Path(unfinished, name), path)
@@ -757,7 +873,17 @@ def number(kind, description, accepts):
     return convert
 
 
+TRAINING_DEFAULTS = {
+    "epochs": 50,
+    "batch_size": 128,
+    "learning_rate": 0.001,
+    "reconstruction_loss": "squared-error",
+    "kl_weight": 1.0,
+}
+
+
 def parse_arguments(argv):
+    """Returns the options; raises InputError for wrong ones."""
     count = number(int, "a whole number of at least 1", lambda value: value >= 1)
     rate = number(float, "a number above 0", lambda value: 0 < value < math.inf)
     weight = number(float, "a number of at least 0", lambda value: 0 <= value < math.inf)
@@ -768,33 +894,48 @@ def parse_arguments(argv):
         "writes pictures of what it learned.",
         allow_abbrev=False,
     )
-
-    def add_option(name, description, default, **kwargs):
-        parser.add_argument(
-            name, default=default, help=f"{description} (default: {default})", **kwargs
-        )
-
     parser.add_argument(
         "--data",
         metavar="PATH",
         help="an .npz file in Keras' layout or a directory with the four IDX files (default: MNIST "
         "from Keras' cache, downloaded once; the bundled digits where that fails)",
     )
-    add_option("--epochs", "passes over the training images", 50, type=count, metavar="N")
-    add_option("--batch-size", "images a step", 128, type=count, metavar="N")
-    add_option("--learning-rate", "learning rate of Adam", 0.001, type=rate, metavar="X")
-    add_option(
+
+    def add_training_option(name, description, **kwargs):
+        default = TRAINING_DEFAULTS[name.strip("-").replace("-", "_")]
+        description = f"{description} (default: {default})"
+        parser.add_argument(name, help=description, default=argparse.SUPPRESS, **kwargs)
+
+    add_training_option("--epochs", "passes over the training images", type=count, metavar="N")
+    add_training_option("--batch-size", "images a step", type=count, metavar="N")
+    add_training_option("--learning-rate", "learning rate of Adam", type=rate, metavar="X")
+    add_training_option(
         "--reconstruction-loss",
         "error of an image, summed over its pixels",
-        "squared-error",
         choices=RECONSTRUCTION_LOSSES,
     )
-    add_option("--kl-weight", "weight of the KL divergence", 1.0, type=weight, metavar="X")
-    add_option("--seed", "same seed, same files", 0, type=seed, metavar="N")
-    add_option(
-        "--output-dir", "where the files go", Path("outputs"), type=Path, metavar="DIRECTORY"
+    add_training_option("--kl-weight", "weight of the KL divergence", type=weight, metavar="X")
+    parser.add_argument(
+        "--seed", type=seed, default=0, metavar="N", help="same seed, same files (default: 0)"
     )
-    return parser.parse_args(argv)
+    parser.add_argument(
+        "--output-dir",
+        type=Path,
+        default=Path("outputs"),
+        metavar="DIRECTORY",
+        help="where the files go (default: outputs)",
+    )
+    parser.add_argument(
+        "--model", metavar="FILE", help="a vae.keras to evaluate and draw instead of training one"
+    )
+    parser.add_argument(
+        "--show", action="store_true", help="open the figures in windows, with a map to explore"
+    )
+    options = vars(parser.parse_args(argv))
+    for name in TRAINING_DEFAULTS:
+        if name in options and options["model"] is not None:
+            parser.error(f"--{name.replace('_', '-')}: has no meaning with --model; leave one out")
+    return argparse.Namespace(**TRAINING_DEFAULTS | options)
 
 
 def progress_printer(epochs):
@@ -825,10 +966,28 @@ def progress_printer(epochs):
     return report
 
 
+def train_model(options, data, rng):
+    """Returns a new model, trained as `options` say, and its history."""
+    keras.utils.set_random_seed(options.seed)
+    model = VAE(options.reconstruction_loss, options.kl_weight)
+    history = train(
+        model,
+        data.x_train,
+        data.x_validation,
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        learning_rate=options.learning_rate,
+        rng=rng,
+        report=progress_printer(options.epochs),
+    )
+    return model, history
+
+
 def run(options):
-    """Trains, evaluates, draws and writes as `options`, from `parse_arguments`, say."""
+    """Does what the program does, as the options of `parse_arguments` say."""
+    model = None if options.model is None else load_model(options.model)
     data = load_data(options.data)
-    if len(data.x_train) < options.batch_size:
+    if model is None and len(data.x_train) < options.batch_size:
         raise InputError(
             f"{data.name}: fewer training images ({len(data.x_train):,}) than a batch; choose a "
             f"--batch-size below {options.batch_size:,}"
@@ -839,41 +998,66 @@ def run(options):
         f"{len(data.x_test):,} test images; losses in nats per image",
         flush=True,
     )
+    metrics = {
+        "data": data.name,
+        "train_images": len(data.x_train),
+        "test_images": len(data.x_test),
+    }
 
-    keras.utils.set_random_seed(options.seed)
     training_rng, test_rng = np.random.default_rng(options.seed).spawn(2)
-    model = VAE(options.reconstruction_loss, options.kl_weight)
-    history = train(
-        model,
-        data.x_train,
-        data.x_validation,
-        epochs=options.epochs,
-        batch_size=options.batch_size,
-        learning_rate=options.learning_rate,
-        rng=training_rng,
-        report=progress_printer(options.epochs),
-    )
+    if model is None:
+        model, history = train_model(options, data, training_rng)
+        metrics |= {name: getattr(options, name) for name in TRAINING_DEFAULTS}
+    else:
+        history = None
+        metrics |= {"model": options.model}
 
     epsilon = draw_epsilon(test_rng, len(data.x_test))
     test = evaluate(model, data.x_test, epsilon)
-    z = sample_latent(*encode(model, data.x_test), epsilon).numpy()
+    if not math.isfinite(test.loss):
+        raise InputError(f"{options.model}: gives a test loss of {test.loss}; train another model")
     print(
         f"test loss {test.loss:.4f} = {test.reconstruction:.4f} reconstruction "
-        f"+ {options.kl_weight:g} x {test.kl:.4f} KL"
+        f"+ {model.kl_weight:g} x {test.kl:.4f} KL"
     )
     if test.kl < COLLAPSED_KL:
         note(
             f"the code has collapsed (KL below {COLLAPSED_KL} nats): every image has the same "
             "reconstruction; try another --seed or a smaller --kl-weight."
         )
-
-    files = {
-        **draw_figures(model, data, z, history),
-        "history.csv": history_csv(history),
-        "metrics.json": metrics_json(options, data, test),
+    z_mean, z_log_sigma_sq = encode(model, data.x_test)
+    z = sample_latent(z_mean, z_log_sigma_sq, epsilon).numpy()
+    accuracy = neighbour_accuracy(
+        encode(model, data.x_train)[0].numpy(), data.y_train, z_mean.numpy(), data.y_test
+    )
+    print(f"accuracy {accuracy:.4f} of the vote of the {NEIGHBOURS} nearest training codes")
+    metrics |= {
+        "reconstruction_loss": model.reconstruction_loss,
+        "kl_weight": model.kl_weight,
+        "seed": options.seed,
+        "test": test._asdict(),
+        "neighbour_accuracy": accuracy,
     }
+
+    figures = {
+        "reconstructions": reconstructions_figure(
+            scale(data.x_test[:10]), model.decode_pixels(z[:10])
+        ),
+        "latent_scatter": latent_scatter_figure(z, data.y_test),
+        "manifold": manifold_figure(model.decode_pixels(manifold_codes())),
+    }
+    files = {"metrics.json": metrics_json(metrics)}
+    if history:
+        figures["training_curves"] = training_curves_figure(history)
+        files |= {
+            "history.csv": history_csv(history),
+            "vae.keras": functools.partial(save_model, model),
+        }
+    files |= {f"{name}.png": png(figure) for name, figure in figures.items()}
     for path in write_files(options.output_dir, files):
-        print(f"wrote {path}")
+        print(f"wrote {path}", flush=True)
+    if options.show:
+        show({"explorer": explorer_figure(model, z, data.y_test)} | figures, options.output_dir)
 
 
 def main(argv=None):

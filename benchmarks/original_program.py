@@ -1,7 +1,7 @@
 """The original program from start to finish, the original way, as `whole_run.py` measures it.
 
-A TensorFlow 1 graph trained through a session and feed_dict, then the same figures, the manifold
-decoded digit by digit. The cost is the port's, so that both end at the same loss.
+A TensorFlow 1 graph with the listing's cost, trained through a session and feed_dict; then the
+same figures, the manifold decoded digit by digit.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def main():
 
     x_train, x_test, y_test = load(arguments.data)
     arguments.output_dir.mkdir(parents=True, exist_ok=True)
-    original = build_original(listing_cost=False)
+    original = build_original()
     rng = np.random.default_rng()
     with v1.Session(graph=original.graph) as session:
         with original.graph.as_default():
@@ -54,8 +54,8 @@ def main():
                 _, cost = session.run([original.train, original.cost], {original.x: batch})
             if epoch % 3 == 0:
                 print(f"epoch {epoch + 1}: cost {cost:.4f}", flush=True)
-        test_cost = session.run(original.cost, {original.x: x_test})
-        print(f"test cost {test_cost:.4f}")
+        squared_error = session.run(original.squared_error, {original.x: x_test}) / len(x_test)
+        print(f"test error {squared_error:.4f}")
 
         reconstruction = session.run(original.reconstruction, {original.x: x_test[:10]})
         figure, rows = plt.subplots(2, 10, figsize=(8.3, 1.7))

@@ -2,6 +2,8 @@
 
 `scaling` runs the program on 1, 2 and 4 times the images and the epochs instead: the time should be
 a constant plus a straight line. `parts` prints what that constant is made of.
+
+Measure in an environment without JAX: TensorFlow imports it where it finds it.
 """
 
 import argparse
@@ -46,10 +48,8 @@ def compare(arguments):
         for name, script in PROGRAMS.items():
             result = run(script, "--data", arguments.data, "--epochs", arguments.epochs)
             results[name].append(result[:2])
-            loss = re.findall(r"test \w+ ([\d.]+)", result[2])[0]
-            print(
-                f"run {turn + 1}, {name}: {result[0]:.1f} s, {result[1]:.0f} MB, test loss {loss}"
-            )
+            test = re.findall(r"^test \w+ [\d.]+", result[2], re.MULTILINE)[0]
+            print(f"run {turn + 1}, {name}: {result[0]:.1f} s, {result[1]:.0f} MB, {test}")
     ours, original = (np.median(measured, axis=0) for measured in results.values())
     print(
         f"ratio of medians, this project to the original way: {ours[0] / original[0]:.2f} of the "
@@ -112,7 +112,9 @@ def parts(arguments):
 
         return call
 
-    for name in ("load_data", "train", "evaluate", "draw_figures", "write_files"):
+    figures = [name for name in dir(vae_mnist) if name.endswith("_figure")] + ["png"]
+    others = ["load_data", "train", "evaluate", "neighbour_accuracy", "write_files"]
+    for name in figures + others:
         setattr(vae_mnist, name, timed(name, getattr(vae_mnist, name)))
     epoch_ends = []
     vae_mnist.progress_printer = lambda epochs: lambda row: epoch_ends.append(time.perf_counter())
@@ -126,7 +128,8 @@ def parts(arguments):
         "reading the data": sum(seconds["load_data"]),
         "compilation": sum(seconds["train"]) - 6 * epoch,
         "test loss": seconds["evaluate"][-1],
-        "figures": sum(seconds["draw_figures"]),
+        "accuracy": sum(seconds["neighbour_accuracy"]),
+        "figures": sum(sum(seconds.get(name, [])) for name in figures),
         "writing": sum(seconds["write_files"]),
     }
     measured["the rest"] = imports + total - 6 * epoch - sum(measured.values())

@@ -114,6 +114,7 @@ OUTPUT_FILES = (
     "metrics.json",
     "reconstructions.png",
     "training_curves.png",
+    "vae.keras",
 )
 
 

@@ -300,6 +300,7 @@ def test_the_options_reach_the_training_and_the_record(small_file, tmp_path, cap
     assert status == 0
     metrics = json.loads((output / "metrics.json").read_text())
     test = metrics.pop("test")
+    assert 0 <= metrics.pop("neighbour_accuracy") <= 1
     assert metrics == {
         "data": str(small_file),
         "train_images": 220,

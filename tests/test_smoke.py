@@ -125,6 +125,7 @@ def test_the_metrics_agree_with_the_printed_test_loss(run):
     _, out, _, output = run
     metrics = json.loads((output / "metrics.json").read_text())
     test = metrics.pop("test")
+    accuracy = metrics.pop("neighbour_accuracy")
     assert metrics == {
         "data": "MNIST, 5,000 bundled digits",
         "train_images": 3667,
@@ -139,7 +140,9 @@ def test_the_metrics_agree_with_the_printed_test_loss(run):
     assert (
         f"test loss {test['loss']:.4f} = {test['reconstruction']:.4f} reconstruction "
         f"+ 1 x {test['kl']:.4f} KL\n"
+        f"accuracy {accuracy:.4f} of the vote of the 25 nearest training codes\n"
     ) in out
+    assert 0.2 < accuracy < 1
 
 
 def test_a_second_process_writes_the_same_bytes(runs):

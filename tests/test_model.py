@@ -1,0 +1,263 @@
+"""The trained model is kept: it can be loaded, used, and evaluated again."""
+
+import json
+import re
+import subprocess
+import sys
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+from conftest import BUNDLED, ROOT, contents
+
+import vae_mnist
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, digits):
+    """A data set and the files of a run on it."""
+    directory = tmp_path_factory.mktemp("trained")
+    np.savez(directory / "digits.npz", **digits)
+    arguments = ["--data", str(directory / "digits.npz"), "--output-dir", str(directory / "first")]
+    settings = ["--epochs", "3", "--reconstruction-loss", "cross-entropy", "--kl-weight", "0.5"]
+    assert vae_mnist.main([*arguments, *settings, "--seed", "5"]) == 0
+    return directory
+
+
+@pytest.fixture
+def evaluate_again(trained, tmp_path):
+    """Runs the program with --model; returns the exit status and the output directory."""
+
+    def run(model=trained / "first" / "vae.keras", *arguments):
+        output = tmp_path / "again"
+        fixed = ["--data", str(trained / "digits.npz"), "--output-dir", str(output)]
+        return vae_mnist.main([*fixed, "--model", str(model), *arguments]), output
+
+    return run
+
+
+def test_the_model_comes_back_with_the_loss_it_was_trained_with(trained):
+    model = keras.saving.load_model(trained / "first" / "vae.keras")
+    assert isinstance(model, vae_mnist.VAE)
+    assert (model.reconstruction_loss, model.kl_weight) == ("cross-entropy", 0.5)
+
+
+def test_another_process_encodes_and_decodes_to_the_last_bit(trained, digits):
+    path = trained / "first" / "vae.keras"
+    program = f"""
+import sys, numpy as np, keras, vae_mnist
+model = keras.saving.load_model({str(path)!r})
+x = vae_mnist.scale(np.load({str(trained / "digits.npz")!r})["x_test"].reshape(-1, 784))
+z_mean, z_log_sigma_sq = model.encoder(x)
+arrays = [z_mean, z_log_sigma_sq, model.decoder(z_mean), model.decode_pixels(z_mean)]
+np.savez({str(trained / "there.npz")!r}, *arrays)
+"""
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True)
+    model = keras.saving.load_model(path)
+    z_mean, z_log_sigma_sq = model.encoder(
+        vae_mnist.scale(digits["x_test"].reshape(-1, vae_mnist.IMAGE_SIZE))
+    )
+    here = [z_mean, z_log_sigma_sq, model.decoder(z_mean), model.decode_pixels(z_mean)]
+    with np.load(trained / "there.npz") as there:
+        for array, name in zip(here, there, strict=True):
+            np.testing.assert_array_equal(array, there[name])
+
+
+def test_the_loaded_model_reproduces_the_test_loss_and_the_pictures(trained, evaluate_again):
+    status, output = evaluate_again(trained / "first" / "vae.keras", "--seed", "5")
+    assert status == 0
+    first, again = contents(trained / "first"), contents(output)
+    assert sorted(again) == [
+        "latent_scatter.png",
+        "manifold.png",
+        "metrics.json",
+        "reconstructions.png",
+    ]
+    for name in again:
+        if name != "metrics.json":
+            assert again[name] == first[name]
+    metrics, expected = (json.loads(files["metrics.json"]) for files in (again, first))
+    assert metrics.pop("model") == str(trained / "first" / "vae.keras")
+    for name in ("epochs", "batch_size", "learning_rate"):
+        del expected[name]
+    assert metrics == expected
+
+
+def test_the_same_model_gives_the_same_bytes_whenever_it_is_saved(trained, tmp_path):
+    path = trained / "first" / "vae.keras"
+    model = keras.saving.load_model(path)
+    vae_mnist.save_model(model, tmp_path / "again.keras")
+    assert (tmp_path / "again.keras").read_bytes() == path.read_bytes()
+
+
+def rewritten(source, path, **changes):
+    """A copy of a zip file with some members replaced."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(path, "w") as new:
+        for name in old.namelist():
+            new.writestr(name, changes.get(name.partition(".")[0], old.read(name)))
+    return path
+
+
+def missing(source, path):
+    return path
+
+
+def text(source, path):
+    path.write_text("no model")
+    return path
+
+
+def truncated(source, path):
+    path.write_bytes(source.read_bytes()[:-100])
+    return path
+
+
+def damaged(source, path):
+    content = bytearray(source.read_bytes())
+    content[len(content) // 2] ^= 255
+    path.write_bytes(content)
+    return path
+
+
+def data_set(source, path):
+    return BUNDLED
+
+
+def another_model(source, path):
+    keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]).save(path)
+    return path
+
+
+def code(source, path):
+    keras.Sequential([keras.Input((3,)), keras.layers.Lambda(lambda x: x + 1)]).save(path)
+    return path
+
+
+def without_weights(source, path):
+    return rewritten(source, path, model=b"")
+
+
+def unknown_loss(source, path):
+    with zipfile.ZipFile(source) as archive:
+        config = archive.read("config.json").replace(b'"cross-entropy"', b'"hinge"')
+    return rewritten(source, path, config=config)
+
+
+def not_finite(source, path):
+    model = keras.saving.load_model(source)
+    model.trainable_variables[0].assign(np.full((784, 256), np.nan))
+    model.save(path)
+    return path
+
+
+BAD_MODELS = {
+    missing: "cannot be loaded (No such file or directory)",
+    text: "cannot be loaded (no complete .keras file)",
+    truncated: "cannot be loaded (no complete .keras file)",
+    damaged: "cannot be loaded (",
+    data_set: "cannot be loaded (",
+    another_model: "holds another model",
+    code: "cannot be loaded (",
+    without_weights: "cannot be loaded (",
+    unknown_loss: "reconstruction_loss must be one of squared-error, cross-entropy",
+    not_finite: "gives a test loss of nan",
+}
+
+
+@pytest.mark.parametrize(
+    ("make", "culprit"), BAD_MODELS.items(), ids=[make.__name__ for make in BAD_MODELS]
+)
+def test_a_bad_model_is_refused_in_one_line(
+    make, culprit, trained, evaluate_again, tmp_path, capsys
+):
+    path = make(trained / "first" / "vae.keras", tmp_path / "modèle.keras")
+    status, output = evaluate_again(path)
+    err = capsys.readouterr().err
+    assert status == 2
+    assert err.startswith(f"vae_mnist.py: error: {path}: ")
+    assert culprit in err
+    assert err.count("\n") == 1
+    assert not output.exists() or contents(output) == {}
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--epochs", "50"),
+        ("--batch-size", "128"),
+        ("--learning-rate", "0.001"),
+        ("--reconstruction-loss", "squared-error"),
+        ("--kl-weight", "1"),
+    ],
+)
+def test_a_model_with_an_option_of_the_training_is_refused(
+    option, value, trained, evaluate_again, capsys
+):
+    status, output = evaluate_again(trained / "first" / "vae.keras", option, value)
+    err = capsys.readouterr().err
+    assert status == 2
+    assert f"{option}: has no meaning with --model" in err
+    assert err.count("\n") == 1
+    assert not output.exists()
+
+
+def test_an_unknown_loss_is_no_model():
+    with pytest.raises(ValueError, match="must be one of squared-error, cross-entropy"):
+        vae_mnist.VAE("hinge")
+
+
+def test_neighbours_vote():
+    codes = np.array([[0, 0], [0, 1], [1, 0], [9, 9], [9, 8]])
+    labels = np.array([7, 7, 3, 3, 3])
+    # Of all five, three are 3: with fewer codes than 25 they all vote.
+    assert vae_mnist.neighbour_accuracy(codes, labels, [[0, 0], [9, 9]], [3, 7]) == 0.5
+
+
+def test_only_the_nearest_vote(monkeypatch):
+    monkeypatch.setattr(vae_mnist, "NEIGHBOURS", 3)
+    codes = np.array([[0, 0], [0, 1], [1, 0], [9, 9], [9, 8], [8, 9]])
+    labels = np.array([7, 7, 3, 3, 3, 7])
+    test_codes, test_labels = [[0, 0], [9, 9], [0.5, 0.5]], [7, 3, 7]
+    assert vae_mnist.neighbour_accuracy(codes, labels, test_codes, test_labels) == 1
+
+
+def test_well_separated_classes_are_told_apart():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 4, 2000)
+    codes = rng.standard_normal((2000, 2)) + 20 * np.stack([labels // 2, labels % 2], axis=-1)
+    halves = codes[:1000], labels[:1000], codes[1000:], labels[1000:]
+    assert vae_mnist.neighbour_accuracy(*halves) == 1
+    shuffled = rng.permutation(labels[1000:])
+    assert vae_mnist.neighbour_accuracy(*halves[:3], shuffled) == pytest.approx(0.25, abs=0.05)
+
+
+def requirement_lines(text):
+    return [line for line in text.splitlines() if line and not line.startswith("#")]
+
+
+def test_the_inline_metadata_equals_the_requirements():
+    script = (ROOT / "vae_mnist.py").read_text()
+    block = re.search(r"^# /// script\n((?:#.*\n)+?)# ///\n", script, re.MULTILINE)[1]
+    dependencies = re.findall(r'^#     "(.*)",$', block, re.MULTILINE)
+    program, _, _ = (ROOT / "requirements.txt").read_text().partition("# for the tests")
+    assert dependencies == requirement_lines(program)
+
+
+def readme_snippets():
+    return re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
+
+
+def test_the_readme_has_two_snippets():
+    assert len(readme_snippets()) == 2
+
+
+@pytest.mark.parametrize("index", [0, 1], ids=["classifier", "decoder"])
+def test_a_snippet_of_the_readme_runs(index, trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "outputs").mkdir()
+    (tmp_path / "outputs" / "vae.keras").write_bytes((trained / "first/vae.keras").read_bytes())
+    (tmp_path / "data").symlink_to(ROOT / "data")
+    exec(readme_snippets()[index], {})
+    value = float(re.search(r"[\d.]+", capsys.readouterr().out)[0])
+    assert 0 <= value <= 1

@@ -710,7 +710,9 @@ def explorer_figure(model, z, labels):
     """
     figure = Figure(figsize=(9.6, 6.4), layout="constrained")
     upper, lower = figure.subfigures(2, 1, height_ratios=(5, 1))
-    plane, digit = upper.subplots(1, 2, width_ratios=(3, 2))
+    left, right = upper.subfigures(1, 2, width_ratios=(3, 2))
+    right.set_facecolor("white")
+    plane, digit = left.subplots(), right.subplots()
     draw_latent_scatter(plane, z, labels)
     plane.set_title("move over the plane; click to keep a digit", fontsize=10)
     panels = (digit, *lower.subplots(1, PINNED_DIGITS))
@@ -733,7 +735,11 @@ def explorer_figure(model, z, labels):
     def on_move(event):
         if event.inaxes is plane:
             draw(0, (event.xdata, event.ydata))
-            figure.canvas.draw_idle()
+            if figure.canvas.supports_blit:  # paints this part alone, to keep up with the pointer
+                figure.draw_artist(right)
+                figure.canvas.blit(right.bbox)
+            else:
+                figure.canvas.draw_idle()
 
     def on_click(event):
         if event.inaxes is plane and not figure.canvas.widgetlock.locked():  # by zooming, say

@@ -19,8 +19,9 @@ def explorer(model):
 
 def panels(figure):
     """The axes of the plane, of the digit at the pointer, and of the row of ten."""
-    plane, digit = (figure.subfigs[0].axes[index] for index in (0, 1))
-    return plane, digit, figure.subfigs[1].axes
+    upper, lower = figure.subfigs
+    left, right = upper.subfigs
+    return left.axes[0], right.axes[0], lower.axes
 
 
 def send(figure, kind, code):
@@ -52,6 +53,14 @@ def test_the_digit_at_the_pointer_is_decoded(explorer, model, code):
     digit = panels(explorer)[1]
     np.testing.assert_allclose(shown(digit), decoded(model, code), atol=1e-6)
     assert digit.get_xlabel() == f"$z_1$ = {code[0]:.2f}   $z_2$ = {code[1]:.2f}"
+
+
+def test_a_canvas_that_cannot_paint_a_part_is_drawn_whole(explorer, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(FigureCanvasAgg, "supports_blit", False)
+    monkeypatch.setattr(explorer.canvas, "draw_idle", lambda: drawn.append(True))
+    send(explorer, "motion_notify_event", (0, 0))
+    assert drawn == [True]
 
 
 def test_moving_pins_nothing(explorer):

@@ -20,8 +20,8 @@ Bayes" (2013).
     python vae_mnist.py            trains for 50 epochs and writes pictures to outputs/
     python vae_mnist.py --help     lists the options
 
-The script reads in this order: data, model, loss, training, figures, command line. Pixels are in
-[0, 1], losses in nats per image.
+The script reads in this order: data, model, loss, training, figures, files, command line. Pixels
+are in [0, 1], losses in nats per image.
 """
 
 import argparse
@@ -334,8 +334,8 @@ class VAE(keras.Model):
     `decoder`: codes [batch, 2] -> reconstruction [batch, 784]; pixels where the reconstruction
     loss is "squared-error", their logits where it is "cross-entropy".
 
-    The loss belongs to the model, and so to the file that `save` writes. Raises ValueError for an
-    unknown one.
+    The loss belongs to the model, and so to the file that `save` writes. Raises ValueError where
+    there is no such loss.
     """
 
     def __init__(self, reconstruction_loss="squared-error", kl_weight=1.0, name="vae", **kwargs):
@@ -345,7 +345,7 @@ class VAE(keras.Model):
                 f"reconstruction_loss must be one of {', '.join(RECONSTRUCTION_LOSSES)}"
             )
         self.reconstruction_loss = reconstruction_loss
-        self.kl_weight = kl_weight
+        self.kl_weight = float(kl_weight)
 
         x = keras.Input((IMAGE_SIZE,), name="x")
         h1 = keras.layers.Dense(HIDDEN_SIZE, activation="relu", name="h1")(x)
@@ -759,6 +759,7 @@ def show(figures, directory):
         from matplotlib import pyplot  # which looks for a display
 
         backend = matplotlib.get_backend()
+        pyplot.switch_backend(backend)
         interactive = backend.lower() not in backend_registry.list_builtin(
             BackendFilter.NON_INTERACTIVE
         )
@@ -989,6 +990,43 @@ def train_model(options, data, rng):
     return model, history
 
 
+def assess_model(model, data, rng):
+    """Prints how `model` does on the test images; returns their sampled codes and the results."""
+    epsilon = draw_epsilon(rng, len(data.x_test))
+    test = evaluate(model, data.x_test, epsilon)
+    if not math.isfinite(test.loss):
+        raise InputError(f"the test loss is {test.loss}; train another model")
+    z_mean, z_log_sigma_sq = encode(model, data.x_test)
+    train_codes, _ = encode(model, data.x_train)
+    accuracy = neighbour_accuracy(train_codes.numpy(), data.y_train, z_mean.numpy(), data.y_test)
+    print(
+        f"test loss {test.loss:.4f} = {test.reconstruction:.4f} reconstruction "
+        f"+ {model.kl_weight:g} x {test.kl:.4f} KL"
+    )
+    print(f"accuracy {accuracy:.4f} of the vote of the {NEIGHBOURS} nearest training codes")
+    if test.kl < COLLAPSED_KL:
+        note(
+            f"the code has collapsed (KL below {COLLAPSED_KL} nats): every image has the same "
+            "reconstruction; try another --seed or a smaller --kl-weight."
+        )
+    z = sample_latent(z_mean, z_log_sigma_sq, epsilon).numpy()
+    return z, {"test": test._asdict(), "neighbour_accuracy": accuracy}
+
+
+def describe_run(options, data, model):
+    """Returns what was trained or loaded, and on what data, for the record."""
+    training = ("epochs", "batch_size", "learning_rate") if options.model is None else ("model",)
+    return {
+        "data": data.name,
+        "train_images": len(data.x_train),
+        "test_images": len(data.x_test),
+        **{name: getattr(options, name) for name in training},
+        "reconstruction_loss": model.reconstruction_loss,
+        "kl_weight": model.kl_weight,
+        "seed": options.seed,
+    }
+
+
 def run(options):
     """Does what the program does, as the options of `parse_arguments` say."""
     model = None if options.model is None else load_model(options.model)
@@ -1004,46 +1042,12 @@ def run(options):
         f"{len(data.x_test):,} test images; losses in nats per image",
         flush=True,
     )
-    metrics = {
-        "data": data.name,
-        "train_images": len(data.x_train),
-        "test_images": len(data.x_test),
-    }
 
+    history = None
     training_rng, test_rng = np.random.default_rng(options.seed).spawn(2)
     if model is None:
         model, history = train_model(options, data, training_rng)
-        metrics |= {name: getattr(options, name) for name in TRAINING_DEFAULTS}
-    else:
-        history = None
-        metrics |= {"model": options.model}
-
-    epsilon = draw_epsilon(test_rng, len(data.x_test))
-    test = evaluate(model, data.x_test, epsilon)
-    if not math.isfinite(test.loss):
-        raise InputError(f"{options.model}: gives a test loss of {test.loss}; train another model")
-    print(
-        f"test loss {test.loss:.4f} = {test.reconstruction:.4f} reconstruction "
-        f"+ {model.kl_weight:g} x {test.kl:.4f} KL"
-    )
-    if test.kl < COLLAPSED_KL:
-        note(
-            f"the code has collapsed (KL below {COLLAPSED_KL} nats): every image has the same "
-            "reconstruction; try another --seed or a smaller --kl-weight."
-        )
-    z_mean, z_log_sigma_sq = encode(model, data.x_test)
-    z = sample_latent(z_mean, z_log_sigma_sq, epsilon).numpy()
-    accuracy = neighbour_accuracy(
-        encode(model, data.x_train)[0].numpy(), data.y_train, z_mean.numpy(), data.y_test
-    )
-    print(f"accuracy {accuracy:.4f} of the vote of the {NEIGHBOURS} nearest training codes")
-    metrics |= {
-        "reconstruction_loss": model.reconstruction_loss,
-        "kl_weight": model.kl_weight,
-        "seed": options.seed,
-        "test": test._asdict(),
-        "neighbour_accuracy": accuracy,
-    }
+    z, results = assess_model(model, data, test_rng)
 
     figures = {
         "reconstructions": reconstructions_figure(
@@ -1052,13 +1056,11 @@ def run(options):
         "latent_scatter": latent_scatter_figure(z, data.y_test),
         "manifold": manifold_figure(model.decode_pixels(manifold_codes())),
     }
-    files = {"metrics.json": metrics_json(metrics)}
+    files = {"metrics.json": metrics_json(describe_run(options, data, model) | results)}
     if history:
         figures["training_curves"] = training_curves_figure(history)
-        files |= {
-            "history.csv": history_csv(history),
-            "vae.keras": functools.partial(save_model, model),
-        }
+        files["history.csv"] = history_csv(history)
+        files["vae.keras"] = functools.partial(save_model, model)
     files |= {f"{name}.png": png(figure) for name, figure in figures.items()}
     for path in write_files(options.output_dir, files):
         print(f"wrote {path}", flush=True)

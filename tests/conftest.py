@@ -3,6 +3,7 @@
 import gzip
 import os
 import re
+import signal
 import struct
 import subprocess
 import sys
@@ -23,6 +24,9 @@ IDX_NAMES = {
 }
 
 sys.path.insert(0, str(ROOT))
+
+# The background job of a shell ignores Ctrl-C, and its children would.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import vae_mnist  # noqa: E402
 

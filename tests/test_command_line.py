@@ -289,7 +289,7 @@ def test_help_shows_every_option_with_its_default(capsys):
 
 
 def test_the_options_reach_the_training_and_the_record(small_file, tmp_path, capsys):
-    output = tmp_path / "a new" / "directory"
+    output = tmp_path / "neue größe" / "ディレクトリ"
     status = vae_mnist.main(
         [
             *("--data", str(small_file), "--output-dir", str(output)),

@@ -3,6 +3,7 @@
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib import pyplot
 from matplotlib.backend_bases import MouseEvent
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -90,19 +91,19 @@ def test_a_click_that_zooms_pins_nothing(explorer):
     assert all(shown(axes) is None for axes in panels(explorer)[2])
 
 
-def test_without_a_display_one_line_names_the_pictures(monkeypatch, capsys):
-    monkeypatch.setattr(matplotlib, "get_backend", lambda: "agg")
-    vae_mnist.show({}, "some/where")
+def test_without_a_display_one_line_names_the_pictures(capsys):
+    with matplotlib.rc_context({"backend": "agg"}):
+        vae_mnist.show({}, "some/where")
     assert capsys.readouterr().err == (
         "note: no windows can be opened here (agg); the pictures are in some/where.\n"
     )
 
 
 def test_a_backend_that_is_missing_is_named_in_one_line(monkeypatch, capsys):
-    def fail():
+    def fail(backend):
         raise ImportError("no module named\nPyQt")
 
-    monkeypatch.setattr(matplotlib, "get_backend", fail)
+    monkeypatch.setattr(pyplot, "switch_backend", fail)
     vae_mnist.show({}, "some/where")
     err = capsys.readouterr().err
     assert err.startswith("note: no windows can be opened here (no module named PyQt); ")
@@ -110,8 +111,8 @@ def test_a_backend_that_is_missing_is_named_in_one_line(monkeypatch, capsys):
 
 
 def test_every_figure_gets_a_window(explorer, monkeypatch):
-    pyplot = pytest.importorskip("matplotlib.pyplot")
     monkeypatch.setattr(matplotlib, "get_backend", lambda: "qtagg")
+    monkeypatch.setattr(pyplot, "switch_backend", lambda backend: None)
     opened = []
     monkeypatch.setattr(
         pyplot,

@@ -144,11 +144,10 @@ def unknown_loss(source, path):
     return rewritten(source, path, config=config)
 
 
-def not_finite(source, path):
-    model = keras.saving.load_model(source)
-    model.trainable_variables[0].assign(np.full((784, 256), np.nan))
-    model.save(path)
-    return path
+def bad_weight(source, path):
+    with zipfile.ZipFile(source) as archive:
+        config = archive.read("config.json").replace(b'"kl_weight": 0.5', b'"kl_weight": "much"')
+    return rewritten(source, path, config=config)
 
 
 BAD_MODELS = {
@@ -161,7 +160,7 @@ BAD_MODELS = {
     code: "cannot be loaded (",
     without_weights: "cannot be loaded (",
     unknown_loss: "reconstruction_loss must be one of squared-error, cross-entropy",
-    not_finite: "gives a test loss of nan",
+    bad_weight: "cannot be loaded (",
 }
 
 
@@ -179,6 +178,18 @@ def test_a_bad_model_is_refused_in_one_line(
     assert culprit in err
     assert err.count("\n") == 1
     assert not output.exists() or contents(output) == {}
+
+
+def test_a_model_whose_loss_is_not_finite_is_refused(trained, evaluate_again, tmp_path, capsys):
+    model = keras.saving.load_model(trained / "first" / "vae.keras")
+    model.trainable_variables[0].assign(np.full((784, 256), np.nan))
+    model.save(tmp_path / "nan.keras")
+    status, output = evaluate_again(tmp_path / "nan.keras")
+    assert status == 2
+    assert capsys.readouterr().err == (
+        "vae_mnist.py: error: the test loss is nan; train another model\n"
+    )
+    assert contents(output) == {}
 
 
 @pytest.mark.parametrize(

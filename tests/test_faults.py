@@ -330,12 +330,18 @@ def serve(monkeypatch):
 
 @pytest.fixture
 def silent_server(monkeypatch):
-    """A server at MNIST_URL that accepts connections and never answers."""
+    """A server at MNIST_URL that accepts connections and never answers.
+
+    It goes away in the end, so that a client that would wait for ever fails its test.
+    """
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setattr(
             vae_mnist, "MNIST_URL", f"http://127.0.0.1:{server.getsockname()[1]}/mnist.npz"
         )
+        end = threading.Timer(30, server.close)
+        end.start()
         yield
+        end.cancel()
 
 
 def assert_bundled(capsys, why):

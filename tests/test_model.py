@@ -152,9 +152,9 @@ def bad_weight(source, path):
 
 BAD_MODELS = {
     missing: "cannot be loaded (No such file or directory)",
-    text: "cannot be loaded (no complete .keras file)",
-    truncated: "cannot be loaded (no complete .keras file)",
-    damaged: "cannot be loaded (",
+    text: "cannot be loaded (File is not a zip file)",
+    truncated: "cannot be loaded (File is not a zip file)",
+    damaged: "cannot be loaded (the file is damaged)",
     data_set: "cannot be loaded (",
     another_model: "holds another model",
     code: "cannot be loaded (",
@@ -178,6 +178,25 @@ def test_a_bad_model_is_refused_in_one_line(
     assert culprit in err
     assert err.count("\n") == 1
     assert not output.exists() or contents(output) == {}
+
+
+def test_a_byte_changed_anywhere_is_refused_or_changes_no_weight(trained, tmp_path):
+    content = (trained / "first" / "vae.keras").read_bytes()
+    weights = keras.saving.load_model(trained / "first" / "vae.keras").get_weights()
+    path = tmp_path / "changed.keras"
+    refused = 0
+    for place in np.random.default_rng(0).integers(0, len(content), 40):
+        changed = bytearray(content)
+        changed[place] ^= 255
+        path.write_bytes(changed)
+        try:
+            loaded = vae_mnist.load_model(path).get_weights()
+        except vae_mnist.InputError:
+            refused += 1
+        else:
+            for array, expected in zip(loaded, weights, strict=True):
+                np.testing.assert_array_equal(array, expected)
+    assert refused > 30
 
 
 def test_a_model_whose_loss_is_not_finite_is_refused(trained, evaluate_again, tmp_path, capsys):

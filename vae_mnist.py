@@ -956,9 +956,9 @@ def progress_printer(epochs):
     def report(row):
         epoch = row["epoch"]
         if epoch == 1:
-            print("  epoch    loss  reconstruction      KL  validation loss")
+            print("epoch    loss  reconstruction      KL  validation loss")
         line = (
-            f"{epoch:>7}  {row['loss']:6.2f}  {row['reconstruction']:14.2f}  {row['kl']:6.2f}"
+            f"{epoch:>5}  {row['loss']:6.2f}  {row['reconstruction']:14.2f}  {row['kl']:6.2f}"
             f"  {row['validation_loss']:15.2f}"
         )
         if in_terminal:

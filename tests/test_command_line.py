@@ -339,13 +339,15 @@ def test_in_a_terminal_the_row_is_redrawn_with_a_bar(monkeypatch, capsys):
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "80")
     row = {"loss": 155.123, "reconstruction": 150.0, "kl": 5.123, "validation_loss": 156.0}
+    clock = iter([0.0, 123.0, 246.0])
+    monkeypatch.setattr(vae_mnist.time, "monotonic", lambda: next(clock))
     report = vae_mnist.progress_printer(2)
     report({"epoch": 1} | row)
     report({"epoch": 2} | row)
     heading, first, second = capsys.readouterr().out.splitlines()
     assert heading.split() == ["epoch", "loss", "reconstruction", "KL", "validation", "loss"]
     assert "155.12          150.00    5.12           156.00  [#####.....] " in first
-    assert first.endswith(" s left")
-    assert second.startswith("\x1b[A\x1b[K      2")
+    assert first.endswith(" 123 s left")
+    assert second.startswith("\x1b[A\x1b[K    2")
     assert "[##########] 0 s left" in second
     assert len(first) < 80

@@ -50,7 +50,7 @@ def test_a_signal_during_training_leaves_the_old_files(epochs, output):
         for number in (signal.SIGINT, signal.SIGTERM)
     }
     for number, process in processes.items():
-        while not process.stdout.readline().startswith(f"{epochs:>7} "):
+        while not process.stdout.readline().startswith(f"{epochs:>5} "):
             assert process.poll() is None
         process.send_signal(number)
     for process in processes.values():
@@ -62,7 +62,7 @@ def test_a_signal_during_training_leaves_the_old_files(epochs, output):
 @posix
 def test_a_kill_during_training_leaves_the_old_files(output):
     process = start_script("--data", BUNDLED, "--epochs", 100_000, "--output-dir", output)
-    while not process.stdout.readline().startswith("      2 "):
+    while not process.stdout.readline().startswith("    2 "):
         assert process.poll() is None
     process.kill()
     assert finish(process)[0] == -signal.SIGKILL

@@ -521,11 +521,11 @@ def train(model, x_train, x_validation, *, epochs, batch_size, learning_rate, rn
     history = []
     for epoch in range(1, epochs + 1):
         order, epsilon = draw_epoch(rng, len(x_train), batch_size)
-        losses = Losses(*run_epoch(model, optimizer, images, order, epsilon).numpy())
+        losses = Losses(*run_epoch(model, optimizer, images, order, epsilon).numpy().tolist())
         validation = evaluate(model, x_validation, validation_epsilon)
         history.append(
             {"epoch": epoch}
-            | {name: float(value) for name, value in losses._asdict().items()}
+            | losses._asdict()
             | {f"validation_{name}": value for name, value in validation._asdict().items()}
         )
         if not all(map(math.isfinite, history[-1].values())):
@@ -539,7 +539,7 @@ def train(model, x_train, x_validation, *, epochs, batch_size, learning_rate, rn
 
 def evaluate(model, images, epsilon):
     """Returns the mean `Losses`, as floats, of uint8 `images` [count, 784] with one code each."""
-    reconstruction, kl = in_batches(lambda *batch: evaluation_terms(model, *batch), images, epsilon)
+    reconstruction, kl = in_batches(functools.partial(evaluation_terms, model), images, epsilon)
     return Losses(*map(float, mean_losses(reconstruction, kl, model.kl_weight)))
 
 

@@ -48,7 +48,7 @@ def tensorflow_1(images, batch_size):
     from original import build_original, v1
 
     original = build_original(listing_cost=False)
-    x = (images / np.float32(255)).astype(np.float32)
+    x = images / np.float32(255)
     session = v1.Session(graph=original.graph)
     with original.graph.as_default():
         session.run(v1.global_variables_initializer())
@@ -92,7 +92,7 @@ def keras_fit(images, batch_size, **compile_options):
     keras.utils.set_random_seed(0)
     model = FittedVAE()
     model.compile(keras.optimizers.Adam(LEARNING_RATE, epsilon=EPSILON), **compile_options)
-    x = (images / np.float32(255)).astype(np.float32)
+    x = images / np.float32(255)
 
     def epoch():
         return model.fit(x, batch_size=batch_size, verbose=0).history["loss"][0]

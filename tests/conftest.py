@@ -86,10 +86,10 @@ def data():
     return vae_mnist.load_data(BUNDLED)
 
 
-@pytest.fixture
-def small_file(tmp_path, digits):
-    """An .npz file of the few digits."""
-    path = tmp_path / "few digits.npz"
+@pytest.fixture(scope="session")
+def small_file(tmp_path_factory, digits):
+    """An .npz file of the few digits, for all tests: none may change it."""
+    path = tmp_path_factory.mktemp("data") / "few digits.npz"
     np.savez(path, **digits)
     return path
 

@@ -9,14 +9,13 @@ import vae_mnist
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, digits):
+def run(tmp_path_factory, small_file):
     """Returns the files that a short run on a few digits writes, by its arguments."""
     directory = tmp_path_factory.mktemp("runs")
-    np.savez(directory / "digits.npz", **digits)
 
     def run(*arguments):
         output = directory / "-".join(["output", *arguments])
-        fixed = ["--data", str(directory / "digits.npz"), "--epochs", "2"]
+        fixed = ["--data", str(small_file), "--epochs", "2"]
         assert vae_mnist.main([*fixed, "--output-dir", str(output), *arguments]) == 0
         return contents(output)
 

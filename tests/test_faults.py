@@ -270,10 +270,14 @@ def test_two_runs_into_one_directory_tear_no_file(output):
 
 
 @pytest.fixture
-def mnist(digits, tmp_path):
+def mnist(small_file):
     """The bytes of a file that stands for the full MNIST."""
-    np.savez(tmp_path / "mnist.npz", **digits)
-    return (tmp_path / "mnist.npz").read_bytes()
+    return small_file.read_bytes()
+
+
+def point_at(port, monkeypatch):
+    """Has the script download from a port of this machine."""
+    monkeypatch.setattr(vae_mnist, "MNIST_URL", f"http://127.0.0.1:{port}/mnist.npz")
 
 
 @pytest.fixture
@@ -317,9 +321,7 @@ def serve(monkeypatch):
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         servers.append(server)
-        monkeypatch.setattr(
-            vae_mnist, "MNIST_URL", f"http://127.0.0.1:{server.server_port}/mnist.npz"
-        )
+        point_at(server.server_port, monkeypatch)
         return requests
 
     yield start
@@ -335,9 +337,7 @@ def silent_server(monkeypatch):
     It goes away in the end, so that a client that would wait for ever fails its test.
     """
     with socket.create_server(("127.0.0.1", 0)) as server:
-        monkeypatch.setattr(
-            vae_mnist, "MNIST_URL", f"http://127.0.0.1:{server.getsockname()[1]}/mnist.npz"
-        )
+        point_at(server.getsockname()[1], monkeypatch)
         end = threading.Timer(30, server.close)
         end.start()
         yield
@@ -395,7 +395,7 @@ def test_a_download_broken_off_is_not_kept(cache, serve, mnist, capsys):
 def test_without_a_network_the_bundled_digits_are_used(cache, monkeypatch, capsys):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    monkeypatch.setattr(vae_mnist, "MNIST_URL", f"http://127.0.0.1:{port}/mnist.npz")
+    point_at(port, monkeypatch)
     assert_bundled(capsys, "Connection refused")
 
 

@@ -15,59 +15,56 @@ import vae_mnist
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory, digits):
-    """A data set and the files of a run on it."""
+def trained(tmp_path_factory, small_file):
+    """The directory of the files of a run on the few digits."""
     directory = tmp_path_factory.mktemp("trained")
-    np.savez(directory / "digits.npz", **digits)
-    arguments = ["--data", str(directory / "digits.npz"), "--output-dir", str(directory / "first")]
+    arguments = ["--data", str(small_file), "--output-dir", str(directory)]
     settings = ["--epochs", "3", "--reconstruction-loss", "cross-entropy", "--kl-weight", "0.5"]
     assert vae_mnist.main([*arguments, *settings, "--seed", "5"]) == 0
     return directory
 
 
 @pytest.fixture
-def evaluate_again(trained, tmp_path):
+def evaluate_again(small_file, tmp_path):
     """Runs the program with --model; returns the exit status and the output directory."""
 
-    def run(model=trained / "first" / "vae.keras", *arguments):
+    def run(model, *arguments):
         output = tmp_path / "again"
-        fixed = ["--data", str(trained / "digits.npz"), "--output-dir", str(output)]
+        fixed = ["--data", str(small_file), "--output-dir", str(output)]
         return vae_mnist.main([*fixed, "--model", str(model), *arguments]), output
 
     return run
 
 
 def test_the_model_comes_back_with_the_loss_it_was_trained_with(trained):
-    model = keras.saving.load_model(trained / "first" / "vae.keras")
+    model = keras.saving.load_model(trained / "vae.keras")
     assert isinstance(model, vae_mnist.VAE)
     assert (model.reconstruction_loss, model.kl_weight) == ("cross-entropy", 0.5)
 
 
-def test_another_process_encodes_and_decodes_to_the_last_bit(trained, digits):
-    path = trained / "first" / "vae.keras"
+def test_another_process_encodes_and_decodes_to_the_last_bit(trained, small_file, digits, tmp_path):
+    path = trained / "vae.keras"
     program = f"""
-import sys, numpy as np, keras, vae_mnist
+import numpy as np, keras, vae_mnist
 model = keras.saving.load_model({str(path)!r})
-x = vae_mnist.scale(np.load({str(trained / "digits.npz")!r})["x_test"].reshape(-1, 784))
+x = vae_mnist.scale(np.load({str(small_file)!r})["x_test"].reshape(-1, 784))
 z_mean, z_log_sigma_sq = model.encoder(x)
 arrays = [z_mean, z_log_sigma_sq, model.decoder(z_mean), model.decode_pixels(z_mean)]
-np.savez({str(trained / "there.npz")!r}, *arrays)
+np.savez({str(tmp_path / "there.npz")!r}, *arrays)
 """
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True)
     model = keras.saving.load_model(path)
-    z_mean, z_log_sigma_sq = model.encoder(
-        vae_mnist.scale(digits["x_test"].reshape(-1, vae_mnist.IMAGE_SIZE))
-    )
+    z_mean, z_log_sigma_sq = model.encoder(vae_mnist.scale(digits["x_test"].reshape(-1, 784)))
     here = [z_mean, z_log_sigma_sq, model.decoder(z_mean), model.decode_pixels(z_mean)]
-    with np.load(trained / "there.npz") as there:
+    with np.load(tmp_path / "there.npz") as there:
         for array, name in zip(here, there, strict=True):
             np.testing.assert_array_equal(array, there[name])
 
 
 def test_the_loaded_model_reproduces_the_test_loss_and_the_pictures(trained, evaluate_again):
-    status, output = evaluate_again(trained / "first" / "vae.keras", "--seed", "5")
+    status, output = evaluate_again(trained / "vae.keras", "--seed", "5")
     assert status == 0
-    first, again = contents(trained / "first"), contents(output)
+    first, again = contents(trained), contents(output)
     assert sorted(again) == [
         "latent_scatter.png",
         "manifold.png",
@@ -78,14 +75,14 @@ def test_the_loaded_model_reproduces_the_test_loss_and_the_pictures(trained, eva
         if name != "metrics.json":
             assert again[name] == first[name]
     metrics, expected = (json.loads(files["metrics.json"]) for files in (again, first))
-    assert metrics.pop("model") == str(trained / "first" / "vae.keras")
+    assert metrics.pop("model") == str(trained / "vae.keras")
     for name in ("epochs", "batch_size", "learning_rate"):
         del expected[name]
     assert metrics == expected
 
 
 def test_the_same_model_gives_the_same_bytes_whenever_it_is_saved(trained, tmp_path):
-    path = trained / "first" / "vae.keras"
+    path = trained / "vae.keras"
     model = keras.saving.load_model(path)
     vae_mnist.save_model(model, tmp_path / "again.keras")
     assert (tmp_path / "again.keras").read_bytes() == path.read_bytes()
@@ -138,16 +135,19 @@ def without_weights(source, path):
     return rewritten(source, path, model=b"")
 
 
-def unknown_loss(source, path):
+def reconfigured(source, path, old, new):
     with zipfile.ZipFile(source) as archive:
-        config = archive.read("config.json").replace(b'"cross-entropy"', b'"hinge"')
-    return rewritten(source, path, config=config)
+        config = archive.read("config.json")
+    assert old in config
+    return rewritten(source, path, config=config.replace(old, new))
+
+
+def unknown_loss(source, path):
+    return reconfigured(source, path, b'"cross-entropy"', b'"hinge"')
 
 
 def bad_weight(source, path):
-    with zipfile.ZipFile(source) as archive:
-        config = archive.read("config.json").replace(b'"kl_weight": 0.5', b'"kl_weight": "much"')
-    return rewritten(source, path, config=config)
+    return reconfigured(source, path, b'"kl_weight": 0.5', b'"kl_weight": "much"')
 
 
 BAD_MODELS = {
@@ -170,7 +170,7 @@ BAD_MODELS = {
 def test_a_bad_model_is_refused_in_one_line(
     make, culprit, trained, evaluate_again, tmp_path, capsys
 ):
-    path = make(trained / "first" / "vae.keras", tmp_path / "modèle.keras")
+    path = make(trained / "vae.keras", tmp_path / "modèle.keras")
     status, output = evaluate_again(path)
     err = capsys.readouterr().err
     assert status == 2
@@ -181,8 +181,8 @@ def test_a_bad_model_is_refused_in_one_line(
 
 
 def test_a_byte_changed_anywhere_is_refused_or_changes_no_weight(trained, tmp_path):
-    content = (trained / "first" / "vae.keras").read_bytes()
-    weights = keras.saving.load_model(trained / "first" / "vae.keras").get_weights()
+    content = (trained / "vae.keras").read_bytes()
+    weights = keras.saving.load_model(trained / "vae.keras").get_weights()
     path = tmp_path / "changed.keras"
     refused = 0
     for place in np.random.default_rng(0).integers(0, len(content), 40):
@@ -200,7 +200,7 @@ def test_a_byte_changed_anywhere_is_refused_or_changes_no_weight(trained, tmp_pa
 
 
 def test_a_model_whose_loss_is_not_finite_is_refused(trained, evaluate_again, tmp_path, capsys):
-    model = keras.saving.load_model(trained / "first" / "vae.keras")
+    model = keras.saving.load_model(trained / "vae.keras")
     model.trainable_variables[0].assign(np.full((784, 256), np.nan))
     model.save(tmp_path / "nan.keras")
     status, output = evaluate_again(tmp_path / "nan.keras")
@@ -224,7 +224,7 @@ def test_a_model_whose_loss_is_not_finite_is_refused(trained, evaluate_again, tm
 def test_a_model_with_an_option_of_the_training_is_refused(
     option, value, trained, evaluate_again, capsys
 ):
-    status, output = evaluate_again(trained / "first" / "vae.keras", option, value)
+    status, output = evaluate_again(trained / "vae.keras", option, value)
     err = capsys.readouterr().err
     assert status == 2
     assert f"{option}: has no meaning with --model" in err
@@ -286,7 +286,7 @@ def test_the_readme_has_two_snippets():
 def test_a_snippet_of_the_readme_runs(index, trained, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "outputs").mkdir()
-    (tmp_path / "outputs" / "vae.keras").write_bytes((trained / "first/vae.keras").read_bytes())
+    (tmp_path / "outputs" / "vae.keras").write_bytes((trained / "vae.keras").read_bytes())
     (tmp_path / "data").symlink_to(ROOT / "data")
     exec(readme_snippets()[index], {})
     value = float(re.search(r"[\d.]+", capsys.readouterr().out)[0])

@@ -56,6 +56,14 @@ def finish(process):
     return process.returncode, out, "".join(own)
 
 
+def exit_status(*arguments):
+    """The status that the program ends with, also where argparse ends it by an exception."""
+    try:
+        return vae_mnist.main([*map(str, arguments)])
+    except SystemExit as stop:
+        return stop.code
+
+
 def idx_bytes(array):
     """`array` of uint8 in the IDX format."""
     return struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.tobytes()
@@ -112,6 +120,7 @@ def output(tmp_path):
 
 
 OUTPUT_FILES = (
+    "explorer.html",
     "history.csv",
     "latent_scatter.png",
     "manifold.png",

@@ -6,7 +6,7 @@ import pickle
 
 import numpy as np
 import pytest
-from conftest import IDX_NAMES, contents, finish, start_script, write_idx
+from conftest import IDX_NAMES, contents, exit_status, finish, start_script, write_idx
 
 import vae_mnist
 
@@ -224,7 +224,7 @@ def refused(output, monkeypatch, capsys):
     def run(*arguments):
         monkeypatch.setattr(vae_mnist, "train", lambda *args, **kwargs: pytest.fail("it trains"))
         before = contents(output)
-        status = vae_mnist.main(["--output-dir", str(output), *map(str, arguments)])
+        status = exit_status("--output-dir", output, *arguments)
         out, err = capsys.readouterr()
         assert contents(output) == before
         assert status == 2
@@ -322,7 +322,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(small_file, output, capsys):
     arguments = ["--data", str(small_file), "--output-dir", str(output), "--learning-rate", "1e9"]
     assert vae_mnist.main(arguments) == 2
     err = capsys.readouterr().err
-    assert "no longer finite in epoch 1; try a --learning-rate below 1e+09" in err
+    assert "no longer finite in epoch 1; try a learning rate below 1e+09" in err
     assert err.count("\n") == 1
     assert contents(output) == before
 
@@ -339,11 +339,9 @@ def test_in_a_terminal_the_row_is_redrawn_with_a_bar(monkeypatch, capsys):
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "80")
     row = {"loss": 155.123, "reconstruction": 150.0, "kl": 5.123, "validation_loss": 156.0}
-    clock = iter([0.0, 123.0, 246.0])
-    monkeypatch.setattr(vae_mnist.time, "monotonic", lambda: next(clock))
-    report = vae_mnist.progress_printer(2)
-    report({"epoch": 1} | row)
-    report({"epoch": 2} | row)
+    monkeypatch.setattr(vae_mnist.time, "monotonic", lambda: 123.0)
+    vae_mnist.print_row({"epoch": 1} | row, epochs=2, start=0.0)
+    vae_mnist.print_row({"epoch": 2} | row, epochs=2, start=0.0)
     heading, first, second = capsys.readouterr().out.splitlines()
     assert heading.split() == ["epoch", "loss", "reconstruction", "KL", "validation", "loss"]
     assert "155.12          150.00    5.12           156.00  [#####.....] " in first

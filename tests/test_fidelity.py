@@ -3,6 +3,8 @@
 The port's objective with kl_weight = 1/128 is the listing's cost divided by the batch size.
 """
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -43,9 +45,13 @@ class Pair:
             self.original.assign, dict(zip(initial_values, self.first_weights, strict=True))
         )
 
+    def batch(self, step=0):
+        """The images of a step, as they are stored."""
+        return self.images[self.order[step]]
+
     def x(self, step=0):
-        """The images of a step."""
-        return vae_mnist.scale(self.images[self.order[step]])
+        """The pixels of a step, in [0, 1]."""
+        return vae_mnist.scale(self.batch(step))
 
     def run(self, fetches, step=0):
         """What the original's session computes for a step."""
@@ -60,9 +66,9 @@ class Pair:
 
     def train_port(self, optimizer):
         """Returns the port's weights after the same steps, by the function that `train` runs."""
-        run_epoch = vae_mnist.compile_epoch()
-        batches = [tf.constant(array) for array in (self.images, self.order, self.epsilon)]
-        run_epoch(self.model, optimizer, *batches)
+        epoch = functools.partial(vae_mnist.train_epoch, self.model, optimizer)
+        run_epoch = tf.function(epoch, jit_compile=True)
+        run_epoch(*(tf.constant(array) for array in (self.images, self.order, self.epsilon)))
         return self.model.get_weights()
 
 
@@ -118,18 +124,18 @@ def test_the_reconstruction_equals_the_original(pair):
 
 
 def test_the_squared_error_equals_the_original(pair):
-    squared_error, _ = vae_mnist.loss_terms(pair.model, pair.x(), pair.epsilon[0])
+    squared_error, _ = vae_mnist.loss_terms(pair.model, pair.batch(), pair.epsilon[0])
     expected = pair.run(pair.original.squared_error)
     np.testing.assert_allclose(tf.reduce_sum(squared_error), expected, rtol=1e-5)
 
 
 def test_the_kl_divergence_equals_the_original(pair):
-    _, kl = vae_mnist.loss_terms(pair.model, pair.x(), pair.epsilon[0])
+    _, kl = vae_mnist.loss_terms(pair.model, pair.batch(), pair.epsilon[0])
     np.testing.assert_allclose(kl, pair.run(pair.original.kl), **FLOAT32_ACCURACY)
 
 
 def test_the_objective_is_the_cost_of_the_listing_over_the_batch_size(pair):
-    terms = vae_mnist.loss_terms(pair.model, pair.x(), pair.epsilon[0])
+    terms = vae_mnist.loss_terms(pair.model, pair.batch(), pair.epsilon[0])
     loss = vae_mnist.mean_losses(*terms, pair.model.kl_weight).loss
     np.testing.assert_allclose(BATCH * loss, pair.run(pair.original.cost), rtol=1e-5)
 
@@ -137,7 +143,7 @@ def test_the_objective_is_the_cost_of_the_listing_over_the_batch_size(pair):
 @pytest.mark.parametrize("index", range(len(SHAPES)), ids=SHAPES)
 def test_a_gradient_is_that_of_the_listing_over_the_batch_size(pair, index):
     with tf.GradientTape() as tape:
-        terms = vae_mnist.loss_terms(pair.model, pair.x(), pair.epsilon[0])
+        terms = vae_mnist.loss_terms(pair.model, pair.batch(), pair.epsilon[0])
         loss = vae_mnist.mean_losses(*terms, pair.model.kl_weight).loss
     gradient = BATCH * tape.gradient(loss, pair.model.trainable_variables[index])
     expected = pair.run(pair.original.gradients[index])

@@ -117,8 +117,6 @@ def test_the_objective_weighs_the_kl_divergence():
 def test_mean_losses_do_not_depend_on_the_batch_size(size, model, data, monkeypatch):
     images = data.x_test[:60]
     epsilon = vae_mnist.draw_epsilon(np.random.default_rng(0), len(images))
-    whole = vae_mnist.mean_losses(
-        *vae_mnist.loss_terms(model, vae_mnist.scale(images), epsilon), model.kl_weight
-    )
+    whole = vae_mnist.mean_losses(*vae_mnist.loss_terms(model, images, epsilon), model.kl_weight)
     monkeypatch.setattr(vae_mnist, "EVALUATION_BATCH", size)
     np.testing.assert_allclose(vae_mnist.evaluate(model, images, epsilon), whole, rtol=1e-5)

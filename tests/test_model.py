@@ -9,7 +9,7 @@ import zipfile
 import keras
 import numpy as np
 import pytest
-from conftest import BUNDLED, ROOT, contents
+from conftest import BUNDLED, ROOT, contents, exit_status
 
 import vae_mnist
 
@@ -31,7 +31,7 @@ def evaluate_again(small_file, tmp_path):
     def run(model, *arguments):
         output = tmp_path / "again"
         fixed = ["--data", str(small_file), "--output-dir", str(output)]
-        return vae_mnist.main([*fixed, "--model", str(model), *arguments]), output
+        return exit_status(*fixed, "--model", model, *arguments), output
 
     return run
 
@@ -66,6 +66,7 @@ def test_the_loaded_model_reproduces_the_test_loss_and_the_pictures(trained, eva
     assert status == 0
     first, again = contents(trained), contents(output)
     assert sorted(again) == [
+        "explorer.html",
         "latent_scatter.png",
         "manifold.png",
         "metrics.json",
@@ -269,7 +270,7 @@ def requirement_lines(text):
 def test_the_inline_metadata_equals_the_requirements():
     script = (ROOT / "vae_mnist.py").read_text()
     block = re.search(r"^# /// script\n((?:#.*\n)+?)# ///\n", script, re.MULTILINE)[1]
-    dependencies = re.findall(r'^#     "(.*)",$', block, re.MULTILINE)
+    dependencies = json.loads(re.search(r"^# dependencies = (\[.*\])$", block, re.MULTILINE)[1])
     program, _, _ = (ROOT / "requirements.txt").read_text().partition("# for the tests")
     assert dependencies == requirement_lines(program)
 

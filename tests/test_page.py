@@ -1,0 +1,190 @@
+"""The page to explore the plane holds the model to the last bit, and nothing else can get into it."""
+
+import base64
+import json
+import re
+import webbrowser
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from conftest import ROOT, contents
+
+import vae_mnist
+
+HOSTILE = "</script><script>alert(1)</script><!-- \" ' & \udcff \u2028"
+
+
+class Scripts(HTMLParser):
+    """Collects the text of each script element."""
+
+    def __init__(self, page):
+        """Parses the bytes of a page."""
+        super().__init__()
+        self.texts = []
+        self.is_open = False
+        self.feed(page.decode())
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        self.is_open = tag == "script"
+        if self.is_open:
+            self.texts.append("")
+
+    def handle_endtag(self, tag):
+        self.is_open = False
+
+    def handle_data(self, data):
+        if self.is_open:
+            self.texts[-1] += data
+
+
+def content_of(page):
+    """What the script wrote into a page."""
+    content, program = Scripts(page).texts
+    assert "use strict" in program
+    return json.loads(content)
+
+
+def array(text, kind):
+    return np.frombuffer(base64.b64decode(text), kind)
+
+
+@pytest.fixture(scope="module")
+def z_mean():
+    return np.random.default_rng(0).standard_normal((1000, 2), dtype=np.float32)
+
+
+@pytest.fixture
+def make_page(model, data, z_mean):
+    """Makes a page of an untrained model, with some fields of the data replaced."""
+
+    def make(**changes):
+        losses = vae_mnist.Losses(20.0, 17.0, 3.0)
+        return vae_mnist.explorer_page(model, data._replace(**changes), z_mean, losses)
+
+    return make
+
+
+def test_weights_codes_labels_and_images_come_back_bit_for_bit(make_page, model, data, z_mean):
+    content = content_of(make_page())
+    weights = [array(text, "<f4") for text in content["weights"]]
+    for flat, expected in zip(weights, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(flat, expected.ravel())
+    np.testing.assert_array_equal(array(content["codes"], "<f4").reshape(-1, 2), z_mean)
+    np.testing.assert_array_equal(array(content["labels"], "<u2"), data.y_test)
+    images = array(content["images"], "u1").reshape(-1, 784)
+    np.testing.assert_array_equal(images, data.x_test[: len(images)])
+    assert len(images) >= 10
+
+
+def test_the_page_says_which_loss_and_how_the_test_images_do(make_page):
+    content = content_of(make_page())
+    assert content["reconstructionLoss"] == "squared-error"
+    assert content["testLosses"] == {"loss": 20.0, "reconstruction": 17.0, "kl": 3.0}
+    assert content["square"] == pytest.approx(1.6449, abs=1e-4)
+
+
+@pytest.mark.parametrize("field", ["name", "class"])
+def test_a_hostile_text_stays_text(field, make_page):
+    if field == "name":
+        assert content_of(make_page(name=HOSTILE))["name"] == HOSTILE.rpartition("/")[2]
+    else:
+        classes = np.array([HOSTILE, *map(str, range(1, 10))], dtype=object)
+        page = make_page(classes=classes, y_test=classes[np.arange(1000) % 10])
+        assert content_of(page)["classes"][0] == HOSTILE
+
+
+def test_only_the_base_name_of_a_path_is_told(make_page):
+    page = make_page(name="/home/someone/secret project/digits.npz")
+    assert content_of(page)["name"] == "digits.npz"
+    assert b"secret" not in page
+
+
+def test_the_page_has_no_address_and_forbids_the_network(make_page):
+    page = make_page().decode()
+    assert "content=\"default-src 'none';" in page
+    without_base64 = re.sub(r'"[A-Za-z0-9+/=]{100,}"', "", page)
+    assert not re.findall(r"https?:|src=|href=|url\(|@import|fetch\(|XMLHttp", without_base64)
+
+
+def test_equal_content_gives_equal_bytes(make_page):
+    assert make_page() == make_page()
+
+
+def test_a_page_of_mnist_has_at_most_2_4_megabytes(model, data):
+    many = data._replace(y_test=np.tile(data.y_test, 10), x_test=np.tile(data.x_test, (10, 1)))
+    codes = np.zeros((10_000, 2), np.float32)
+    assert len(vae_mnist.explorer_page(model, many, codes, vae_mnist.Losses(1, 1, 0))) < 2.4e6
+
+
+def test_a_number_that_json_does_not_know_is_a_bug(model, data, z_mean):
+    with pytest.raises(ValueError, match="JSON"):
+        vae_mnist.explorer_page(model, data, z_mean, vae_mnist.Losses(float("nan"), 1.0, 1.0))
+
+
+def test_colours_go_with_the_class_where_the_test_images_lack_one(make_page, data, z_mean):
+    labels = np.where(data.y_test == 3, 4, data.y_test)
+    content = content_of(make_page(y_test=labels))
+    assert content["classes"] == [str(label) for label in range(10)]
+    assert content["colours"] == list(vae_mnist.CLASS_COLOURS)
+    np.testing.assert_array_equal(array(content["labels"], "<u2"), labels)
+    figure = vae_mnist.latent_scatter_figure(z_mean, labels, data.classes)
+    figure.draw_without_rendering()
+    colours = figure.axes[0].collections[0].get_facecolors()
+    expected = np.array([vae_mnist.matplotlib.colors.to_rgba(c) for c in vae_mnist.CLASS_COLOURS])
+    np.testing.assert_allclose(colours, expected[labels])
+
+
+def test_the_template_by_itself_says_how_to_get_the_page():
+    template = (ROOT / "web" / "explorer.html").read_bytes()
+    assert content_of(template) is None
+    assert template.count(b">null<") == 1
+    assert b"python vae_mnist.py" in template
+
+
+# ---- In a run ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run_briefly(small_file, tmp_path):
+    """Runs the program for an epoch; returns the output directory."""
+
+    def run(*arguments):
+        output = tmp_path / "new"
+        fixed = ["--data", str(small_file), "--epochs", "1", "--output-dir", str(output)]
+        assert vae_mnist.main([*fixed, *arguments]) == 0
+        return output
+
+    return run
+
+
+def test_show_opens_the_page_that_was_written(run_briefly, monkeypatch, capsys):
+    opened = []
+    monkeypatch.setattr(webbrowser, "open", lambda address: opened.append(address) or True)
+    page = run_briefly("--show") / "explorer.html"
+    assert opened == [page.as_uri()]
+    assert page.exists()
+    assert capsys.readouterr().err == ""
+
+
+def test_without_show_no_browser_is_asked(run_briefly, monkeypatch):
+    monkeypatch.setattr(webbrowser, "open", lambda address: pytest.fail("it opens a browser"))
+    run_briefly()
+
+
+def test_without_a_browser_one_line_says_where_the_page_is(run_briefly, monkeypatch, capsys):
+    monkeypatch.setattr(webbrowser, "open", lambda address: False)
+    page = run_briefly("--show") / "explorer.html"
+    assert capsys.readouterr().err == f"note: no browser can be opened here; the page is {page}.\n"
+
+
+@pytest.mark.parametrize("show", [[], ["--show"]], ids=["", "with --show"])
+def test_without_the_template_one_line_says_so(show, run_briefly, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(vae_mnist, "PAGE_TEMPLATE", tmp_path / "explorer.html")
+    monkeypatch.setattr(webbrowser, "open", lambda address: pytest.fail("it opens a browser"))
+    files = contents(run_briefly(*show))
+    assert "explorer.html" not in files
+    assert "manifold.png" in files
+    err = capsys.readouterr().err
+    assert err == f"note: {tmp_path / 'explorer.html'} is missing: no explorer.html is made.\n"

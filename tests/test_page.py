@@ -1,4 +1,4 @@
-"""The page to explore the plane holds the model to the last bit, and nothing else can get into it."""
+"""The page to explore the plane holds the model to the last bit, and nothing else gets into it."""
 
 import base64
 import json

@@ -74,6 +74,7 @@ from matplotlib.patheffects import withStroke
 from scipy.spatial import cKDTree
 from scipy.special import ndtri
 
+keras.config.set_floatx("float32")  # whatever the user's keras.json says
 IMAGE_SIDE = 28
 IMAGE_SIZE = IMAGE_SIDE**2
 HIDDEN_SIZE = 256
@@ -225,6 +226,7 @@ def adam(model, learning_rate):
     return optimizer
 
 
+@tf.autograph.experimental.do_not_convert  # which only the loop below needs
 def train_step(model, optimizer, images, epsilon):
     """One step of Adam down the gradient of the objective; returns the batch's `Losses`."""
     with tf.GradientTape() as tape:
@@ -496,8 +498,7 @@ def find_mnist():
     if cached.is_file() and hashlib.sha256(cached.read_bytes()).hexdigest() == MNIST_SHA256:
         return "MNIST", cached
     try:
-        # In a thread, because to look up a name and to try the addresses of a server one after the
-        # other outlasts the time-out of a socket.
+        # In a thread: to look up a name, or try a server's many addresses, outlasts any time-out.
         with multiprocessing.pool.ThreadPool(1) as thread:
             answer = thread.apply_async(urllib.request.urlopen, [MNIST_URL, None, SERVER_PATIENCE])
             with answer.get(SERVER_PATIENCE) as response:
@@ -543,7 +544,7 @@ def read_npz(path):
 def read_idx_directory(directory):
     """Returns x_train, y_train, x_test, y_test from the four IDX files that `directory` holds."""
     # Some name them with a dot, torchvision puts them deeper; the plain file before the compressed.
-    files = [*Path(directory).glob("MNIST/raw/*"), *sorted(Path(directory).glob("*"), reverse=True)]
+    files = sorted([*Path(directory).glob("MNIST/raw/*"), *Path(directory).glob("*")], reverse=True)
     paths = {}
     for file in filter(os.path.isfile, files):
         paths[file.name.replace(".idx", "-idx").removesuffix(".gz")] = file

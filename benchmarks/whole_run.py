@@ -1,7 +1,8 @@
 """Runs the whole program and the original way in turns, and compares wall time and peak memory.
 
 `scaling` runs the program on 1, 2 and 4 times the images and the epochs instead: the time should be
-a constant plus a straight line. `parts` prints what that constant is made of.
+a constant plus a straight line. `parts` accounts for a run from the start of its process to its
+end. With `--other`, `comparison` takes another version of the script in place of the original way.
 
 Measure in an environment without JAX: TensorFlow imports it where it finds it.
 """
@@ -19,10 +20,8 @@ from pathlib import Path
 import numpy as np
 
 HERE = Path(__file__).resolve().parent
-PROGRAMS = {
-    "this project": HERE.parent / "vae_mnist.py",
-    "the original way": HERE / "original_program.py",
-}
+THIS = HERE.parent / "vae_mnist.py"
+ORIGINAL = HERE / "original_program.py"
 
 
 def run(script, *arguments):
@@ -43,17 +42,18 @@ def run(script, *arguments):
 
 def compare(arguments):
     """Prints medians of time and memory of both programs, run in turns."""
-    results = {name: [] for name in PROGRAMS}
+    programs = {"this project": THIS, "the other": arguments.other}
+    results = {name: [] for name in programs}
     for turn in range(arguments.runs):
-        for name, script in PROGRAMS.items():
+        for name, script in programs.items():
             result = run(script, "--data", arguments.data, "--epochs", arguments.epochs)
             results[name].append(result[:2])
             test = re.findall(r"^test \w+ [\d.]+", result[2], re.MULTILINE)[0]
-            print(f"run {turn + 1}, {name}: {result[0]:.1f} s, {result[1]:.0f} MB, {test}")
-    ours, original = (np.median(measured, axis=0) for measured in results.values())
+            print(f"run {turn + 1}, {name}: {result[0]:.2f} s, {result[1]:.0f} MB, {test}")
+    ours, other = (np.median(measured, axis=0) for measured in results.values())
     print(
-        f"ratio of medians, this project to the original way: {ours[0] / original[0]:.2f} of the "
-        f"time, {ours[1] / original[1]:.2f} of the memory"
+        f"ratio of medians, this project to {arguments.other}: {ours[0] / other[0]:.2f} of the "
+        f"time, {ours[1] / other[1]:.2f} of the memory"
     )
 
 
@@ -80,7 +80,7 @@ def scale(arguments):
         work, seconds = [], []
         for factor, times in settings:
             taken = [
-                run(PROGRAMS["this project"], "--data", paths[factor], "--epochs", times)[0]
+                run(THIS, "--data", paths[factor], "--epochs", times)[0]
                 for _ in range(arguments.runs)
             ]
             work.append(factor * times * count)
@@ -94,47 +94,56 @@ def scale(arguments):
     )
 
 
-def parts(arguments):
-    """Prints what the constant is made of, from one run in this process."""
-    start = time.perf_counter()
-    sys.path.insert(0, str(HERE.parent))
-    import vae_mnist
+PARTS = (
+    "imports and data",
+    "compilation and first epoch",
+    "other epochs",
+    "codes and accuracy",
+    "figures, page and files",
+    "exit",
+)
 
-    imports = time.perf_counter() - start
-    seconds = {}
 
-    def timed(name, function):
-        def call(*args, **kwargs):
-            start = time.perf_counter()
-            result = function(*args, **kwargs)
-            seconds.setdefault(name, []).append(time.perf_counter() - start)
-            return result
+def times_of_parts(script, data, epochs):
+    """Runs a script; returns the seconds of each of PARTS, whose sum is those of the process.
 
-        return call
-
-    figures = [name for name in dir(vae_mnist) if name.endswith("_figure")] + ["png"]
-    others = ["load_data", "train", "evaluate", "neighbour_accuracy", "write_files"]
-    for name in figures + others:
-        setattr(vae_mnist, name, timed(name, getattr(vae_mnist, name)))
-    epoch_ends = []
-    vae_mnist.progress_printer = lambda epochs: lambda row: epoch_ends.append(time.perf_counter())
+    A part but the last ends with the first line of output that begins as `beginnings` say.
+    """
+    beginnings = ["", "    1 ", f"{epochs:>5} ", "accuracy", "wrote"]
     with tempfile.TemporaryDirectory() as directory:
-        start = time.perf_counter()
-        vae_mnist.main(["--data", str(arguments.data), "--epochs", "6", "--output-dir", directory])
-        total = time.perf_counter() - start
-    epoch = statistics.median(np.diff(epoch_ends))
-    measured = {
-        "imports": imports,
-        "reading the data": sum(seconds["load_data"]),
-        "compilation": sum(seconds["train"]) - 6 * epoch,
-        "test loss": seconds["evaluate"][-1],
-        "accuracy": sum(seconds["neighbour_accuracy"]),
-        "figures": sum(sum(seconds.get(name, [])) for name in figures),
-        "writing": sum(seconds["write_files"]),
-    }
-    measured["the rest"] = imports + total - 6 * epoch - sum(measured.values())
-    for name, value in measured.items():
-        print(f"{name:18}{value:6.2f} s")
+        options = ["--output-dir", directory, "--data", str(data), "--epochs", str(epochs)]
+        command = [sys.executable, str(script), *options]
+        ends = [time.perf_counter()]
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            text=True,
+        )
+        for line in process.stdout:
+            if beginnings and line.startswith(beginnings[0]):
+                ends.append(time.perf_counter())
+                del beginnings[0]
+        process.wait()
+        ends.append(time.perf_counter())
+    if process.returncode or beginnings:
+        raise SystemExit(f"{script} failed")
+    return np.diff(ends)
+
+
+def parts(arguments):
+    """Prints what a run of each program is made of, medians of runs in turns."""
+    scripts = [THIS] + ([arguments.other] if arguments.other != ORIGINAL else [])
+    seconds = {script: [] for script in scripts}
+    for _ in range(arguments.runs):
+        for script in scripts:
+            seconds[script].append(times_of_parts(script, arguments.data, arguments.epochs))
+    for script, rows in seconds.items():
+        print(script)
+        for name, value in zip(PARTS, np.median(rows, axis=0), strict=True):
+            print(f"  {name:29}{value:6.2f} s")
+        print(f"  {'the whole process':29}{np.median(np.sum(rows, axis=1)):6.2f} s")
 
 
 MEASUREMENTS = {"comparison": compare, "scaling": scale, "parts": parts}
@@ -153,6 +162,7 @@ def main():
         default=HERE.parent / "data" / "mnist_5k.npz",
         help="an .npz file of digits",
     )
+    parser.add_argument("--other", type=Path, default=ORIGINAL, help="script to compare with")
     parser.add_argument("--epochs", type=int, default=50, help="epochs of a run")
     parser.add_argument("--runs", type=int, default=3, help="runs of each program")
     arguments = parser.parse_args()

@@ -1,5 +1,6 @@
 """What the tests share: the script as a child process, data sets to order, and a model."""
 
+import functools
 import gzip
 import os
 import re
@@ -100,6 +101,18 @@ def small_file(tmp_path_factory, digits):
     path = tmp_path_factory.mktemp("data") / "few digits.npz"
     np.savez(path, **digits)
     return path
+
+
+@functools.cache
+def trained(reconstruction_loss="squared-error"):
+    """A model trained for a few seconds on the bundled digits, and these."""
+    data = vae_mnist.load_data(BUNDLED)
+    vae_mnist.keras.utils.set_random_seed(0)
+    model = vae_mnist.VAE(reconstruction_loss)
+    settings = {"epochs": 50, "batch_size": 128, "learning_rate": 0.001}
+    rng = np.random.default_rng(0)
+    list(vae_mnist.train(model, data.x_train, data.x_validation, rng=rng, **settings))
+    return model, data
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import BUNDLED
+from conftest import trained
 
 import vae_mnist
 
@@ -26,22 +26,17 @@ HOSTILE = "</script><script>document.title = 'hacked'</script>"
 
 
 @functools.cache
-def trained(reconstruction_loss):
-    """A model trained for a few seconds on the bundled digits, and its codes and losses."""
-    data = vae_mnist.load_data(BUNDLED)
-    vae_mnist.keras.utils.set_random_seed(0)
-    model = vae_mnist.VAE(reconstruction_loss)
-    settings = {"epochs": 50, "batch_size": 128, "learning_rate": 0.001}
-    rng = np.random.default_rng(0)
-    list(vae_mnist.train(model, data.x_train, data.x_validation, rng=rng, **settings))
+def codes_and_losses(loss):
+    """The mean codes of the test images, and the losses there."""
+    model, data = trained(loss)
     z_mean, _ = vae_mnist.encode(model, data.x_test)
-    losses = vae_mnist.evaluate(model, data.x_test, np.zeros((1000, 2), np.float32))
-    return model, data, z_mean.numpy(), losses
+    return z_mean.numpy(), vae_mnist.evaluate(model, data.x_test, np.zeros((1000, 2), np.float32))
 
 
 def make_page(loss="squared-error", codes=None, **changes):
     """The page of a trained model, with fields of its data replaced."""
-    model, data, z_mean, losses = trained(loss)
+    model, data = trained(loss)
+    z_mean, losses = codes_and_losses(loss)
     z_mean = z_mean if codes is None else codes
     return vae_mnist.explorer_page(model, data._replace(**changes), z_mean, losses)
 
@@ -180,7 +175,7 @@ def test_every_page_opens_and_decodes_at_the_pointer(name, open_page):
 @pytest.mark.parametrize("loss", ["squared-error", "cross-entropy"])
 def test_the_page_decodes_and_encodes_as_tensorflow_does(loss, open_page):
     page = open_page({"squared-error": "squared error"}.get(loss, loss))
-    model, data, _, _ = trained(loss)
+    model, data = trained(loss)
     codes = np.random.default_rng(0).standard_normal((50, 2)).astype(np.float32)
     decoded = page.js("return arguments[0].map(z => [...vae.decode(z)])", codes.tolist())
     np.testing.assert_allclose(decoded, model.decode_pixels(codes), atol=5e-6)
@@ -196,7 +191,8 @@ def test_the_page_decodes_and_encodes_as_tensorflow_does(loss, open_page):
 def test_the_loss_terms_of_a_test_image_are_those_of_the_script(loss, open_page):
     page = open_page({"squared-error": "squared error"}.get(loss, loss))
     page["example"].click()
-    model, data, _, at_means = trained(loss)
+    model, data = trained(loss)
+    _, at_means = codes_and_losses(loss)
     terms = vae_mnist.evaluate(model, data.x_test[:1], np.zeros((1, 2), np.float32))
     assert page["ownError"].text == f"{terms.reconstruction:.1f}"
     assert page["ownKl"].text == f"{terms.kl:.1f}"
@@ -207,7 +203,8 @@ def test_the_loss_terms_of_a_test_image_are_those_of_the_script(loss, open_page)
 
 def test_the_vote_is_that_of_the_25_nearest_codes(open_page):
     page = open_page()
-    _, data, z_mean, _ = trained("squared-error")
+    _, data = trained("squared-error")
+    z_mean, _ = codes_and_losses("squared-error")
     for place in ((0.4, 0.4), (0.6, 0.6), (0.7, 0.4)):
         page.move(place)
         nearest = np.argsort(np.linalg.norm(z_mean - page.code(), axis=1))[:25]

@@ -31,7 +31,7 @@ def interrupt(signal_number, stack_frame):
     os._exit(130)  # an exception would get lost in the imports
 
 
-AS_PROGRAM = __name__ == "__main__" and not hasattr(sys, "ps1")  # which a notebook's %run has
+AS_PROGRAM = __name__ == "__main__" and not getattr(sys, "ps1", sys.flags.interactive)  # %run, -i
 if AS_PROGRAM:
     gc.disable()  # it would search TensorFlow's objects for seconds and find no garbage
     sys.stdout.reconfigure(errors="backslashreplace")  # a path may hold what it can't show
@@ -136,7 +136,7 @@ class VAE(keras.Model):
         TypeError for whole numbers: they would be pixels that are not scaled yet.
         """
         if not x.dtype.is_floating:
-            raise TypeError(f"pixels must be in [0, 1], not {x.dtype.name}; see vae_mnist.scale")
+            raise TypeError(f"pixels must be in [0, 1], not {x.dtype.name}; see `scale`")
         z_mean, z_log_sigma_sq = self.encoder(x)
         z = sample_latent(z_mean, z_log_sigma_sq, epsilon)
         return z_mean, z_log_sigma_sq, self.decoder(z)

@@ -127,6 +127,15 @@ print(out)
     assert "\x1b" not in run.stdout
 
 
+def test_the_prompt_after_a_run_with_dash_i_can_be_interrupted(small_file, tmp_path):
+    command = [sys.executable, "-i", SCRIPT, "--data", small_file, "--epochs", "1"]
+    prompt = "import gc, signal; print(gc.isenabled(), signal.getsignal(signal.SIGINT).__name__)"
+    run = subprocess.run(
+        [*command, "--output-dir", tmp_path / "new"], input=prompt, capture_output=True, text=True
+    )
+    assert run.stdout.endswith("True default_int_handler\n")
+
+
 def test_importing_the_script_leaves_the_collector_and_the_signals_alone():
     assert gc.isenabled()
     assert signal.getsignal(signal.SIGINT) is not vae_mnist.interrupt

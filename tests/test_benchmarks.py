@@ -32,3 +32,13 @@ def test_a_missing_peer_is_named_as_not_measured(monkeypatch, capsys):
     _, ours, missing = capsys.readouterr().out.splitlines()
     assert ours.split()[2:] == ["0.600", "0.500", "0.700", "1.40", "10,000", "1.00", "22.00"]
     assert missing.split(maxsplit=2)[2] == "not measured: No module named 'torch'"
+
+
+def test_the_parts_of_a_run_add_up_to_the_whole_process():
+    command = [sys.executable, ROOT / "benchmarks" / "whole_run.py", "parts"]
+    arguments = ["--runs", "1", "--epochs", "2"]
+    run = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stderr
+    *parts, whole = map(float, re.findall(r"([\d.]+) s$", run.stdout, re.MULTILINE))
+    assert len(parts) == 6
+    assert abs(sum(parts) - whole) < 0.04  # each is rounded

@@ -113,6 +113,18 @@ def test_the_last_row_of_the_history_has_the_losses_of_the_model_that_was_writte
     assert float(rows[-1]["kl"]) == pytest.approx(trained["kl"], rel=0.15)
 
 
+def test_the_history_is_that_of_a_training_from_the_seed_with_the_options(run):
+    keras.utils.set_random_seed(SEED)
+    model = vae_mnist.VAE(run.loss, KL_WEIGHT)
+    rng, _ = np.random.default_rng(SEED).spawn(2)
+    settings = {"epochs": 40, "batch_size": 20, "learning_rate": 0.001, "rng": rng}
+    rows = list(vae_mnist.train(model, run.data.x_train, run.data.x_validation, **settings))
+    written = list(csv.DictReader(io.StringIO(run.files["history.csv"].decode())))
+    assert [list(row) for row in written] == [list(row) for row in rows]
+    for row, expected in zip(written, rows, strict=True):
+        assert [float(value) for value in row.values()] == pytest.approx(list(expected.values()))
+
+
 def test_the_reconstructions_are_those_of_the_first_ten_sampled_codes(run):
     figure = vae_mnist.reconstructions_figure(run.x[:10], run.pixels(run.z[:10]))
     run.assert_picture("reconstructions.png", figure)

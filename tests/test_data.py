@@ -43,6 +43,12 @@ def test_images_of_any_integer_type_are_stored_as_bytes(tmp_path, digits):
     np.testing.assert_array_equal(data.x_test, digits["x_test"].reshape(60, 784))
 
 
+def test_the_classes_are_those_of_all_images(tmp_path, digits):
+    labels = {"y_train": digits["y_train"] % 5, "y_test": 3 + digits["y_test"] % 4}
+    np.savez(tmp_path / "digits.npz", **digits | labels)
+    assert vae_mnist.load_data(tmp_path / "digits.npz").classes.tolist() == list(range(7))
+
+
 def test_the_bundled_set_has_400_training_and_100_test_images_of_each_digit(data):
     assert len(data.x_validation) == 4000 // 12
     y_train = np.concatenate([data.y_validation, data.y_train])

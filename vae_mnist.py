@@ -143,7 +143,7 @@ class VAE(keras.Model):
 
     def decode_pixels(self, z):
         """Codes, anything that NumPy can turn into [count, 2] -> pixels [count, 784], as shown."""
-        reconstruction = self.decoder(np.asarray(z, np.float32))
+        reconstruction = self.decoder(np.array(z, np.float32, ndmin=2))
         if self.reconstruction_loss == "cross-entropy":
             return tf.sigmoid(reconstruction)
         return reconstruction
@@ -541,17 +541,17 @@ def read_npz(path):
     return list(arrays.values())
 
 
-def read_idx_directory(directory):
-    """Returns x_train, y_train, x_test, y_test from the four IDX files that `directory` holds."""
+def read_idx_directory(folder):
+    """Returns x_train, y_train, x_test, y_test from the four IDX files that `folder` holds."""
     # Some name them with a dot, torchvision puts them deeper; the plain file before the compressed.
-    files = sorted([*Path(directory).glob("MNIST/raw/*"), *Path(directory).glob("*")], reverse=True)
+    files = sorted([*Path(folder).glob("MNIST/raw/*"), *Path(folder).glob("*")], reverse=True)
     paths = {}
     for file in filter(os.path.isfile, files):
         paths[file.name.replace(".idx", "-idx").removesuffix(".gz")] = file
     missing = ", ".join(name for name in IDX_NAMES if name not in paths)
     if missing:
         held = sorted(file.name for file in files)[:20]
-        raise InputError(f"{directory}: lacks {missing}; add it, plain or .gz; it holds {held}")
+        raise InputError(f"{folder}: lacks {missing}; give all four, plain or .gz; it holds {held}")
     return [read_idx(paths[name]) for name in IDX_NAMES]
 
 

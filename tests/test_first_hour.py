@@ -41,7 +41,7 @@ def test_a_default_run_changes_nothing_that_git_tracks():
     assert [path.name for path in (ROOT / "outputs").iterdir() if path.name == "example"]
     for path in re.findall(r'(?:src="|\]\()(outputs/[^")]+)', README):
         assert path.startswith("outputs/example/")
-        assert (ROOT / path).is_file()
+        assert (ROOT / path).exists()
 
 
 def test_the_snippets_of_the_readme_import_the_script_first():

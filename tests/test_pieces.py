@@ -84,6 +84,11 @@ def test_codes_of_any_kind_are_decoded(make, model):
     np.testing.assert_allclose(model.decode_pixels(make(z)), expected, atol=1e-6)
 
 
+def test_a_single_code_is_decoded_as_one_of_one(model):
+    pixels = model.decode_pixels([0.5, -1.0])
+    np.testing.assert_array_equal(pixels, model.decode_pixels([[0.5, -1.0]]))
+
+
 def test_no_images_have_no_codes(model, data):
     for codes in vae_mnist.encode(model, data.x_test[:0]):
         assert codes.shape == (0, 2)

@@ -842,7 +842,7 @@ def run(options):
         note(f"{PAGE_TEMPLATE} is missing: no explorer.html is made.")
     for path in write_files(options.output_dir, files):
         print(f"wrote {path}", flush=True)
-    if options.show and "explorer.html" in files and not webbrowser.open(path.resolve().as_uri()):
+    if options.show and path.suffix == ".html" and not webbrowser.open(path.resolve().as_uri()):
         note(f"no browser can be opened here; the page is {path}.")
 
 

@@ -703,11 +703,12 @@ def parse_arguments(argv):
         allow_abbrev=False,
     )
     add = parser.add_argument
+    flags = {name: f"--{name.replace('_', '-')}" for name in [*TRAINING_OPTIONS, "seed"]}
     mnist = "MNIST from Keras' cache, downloaded once; the bundled digits where that fails"
     add("--data", metavar="PATH", help=f"{DATA_FORMS} (default: {mnist})")
     for name, (default, description) in TRAINING_OPTIONS.items():
         add(
-            f"--{name.replace('_', '-')}",
+            flags[name],
             type=type(default),
             choices=RECONSTRUCTION_LOSSES if isinstance(default, str) else None,
             metavar={int: "N", float: "X"}.get(type(default)),
@@ -721,13 +722,12 @@ def parse_arguments(argv):
     options = parser.parse_args(argv)
     given = {name for name in TRAINING_OPTIONS if getattr(options, name) is not None}
     if given and options.model is not None:
-        parser.error(f"argument --{given.pop().replace('_', '-')}: has no meaning with --model")
+        parser.error(f"argument {flags[given.pop()]}: has no meaning with --model")
     for name in TRAINING_OPTIONS.keys() - given:
         setattr(options, name, TRAINING_OPTIONS[name][0])
     for name, (requirement, accepts) in RANGES.items():
-        if not accepts(getattr(options, name)):
-            option, value = name.replace("_", "-"), getattr(options, name)
-            parser.error(f"argument --{option}: must be {requirement}, not '{value}'")
+        if not accepts(value := getattr(options, name)):
+            parser.error(f"argument {flags[name]}: must be {requirement}, not '{value}'")
     return options
 
 

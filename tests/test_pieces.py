@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import subprocess
 import sys
 
@@ -153,7 +154,7 @@ print(*{str(array.dtype) for array in [*model.get_weights(), *map(np.asarray, ou
     run = subprocess.run(
         [sys.executable, "-c", program],
         cwd=ROOT,
-        env=vae_mnist.os.environ | {"KERAS_HOME": str(tmp_path)},
+        env=os.environ | {"KERAS_HOME": str(tmp_path)},
         capture_output=True,
         text=True,
     )

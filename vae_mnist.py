@@ -39,7 +39,6 @@ if AS_PROGRAM:
     signal.signal(signal.SIGTERM, interrupt)
 
 import argparse
-import base64
 import functools
 import gzip
 import hashlib
@@ -54,6 +53,7 @@ import urllib.request
 import webbrowser
 import zipfile
 import zlib
+from base64 import b64encode
 from collections import namedtuple
 from pathlib import Path
 
@@ -64,10 +64,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 import keras
-import matplotlib
 import numpy as np
 import tensorflow as tf
-from matplotlib.colors import BoundaryNorm, ListedColormap, to_hex
+from matplotlib import colormaps, colors
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
@@ -363,7 +363,7 @@ def class_colours(count):
     """Returns a colour, "#rrggbb", for each of `count` classes."""
     if count <= len(CLASS_COLOURS):
         return CLASS_COLOURS[:count]
-    return tuple(map(to_hex, matplotlib.colormaps["turbo"](np.linspace(0, 1, count))))
+    return tuple(map(colors.to_hex, colormaps["turbo"](np.linspace(0, 1, count))))
 
 
 def latent_scatter_figure(z, labels, classes=None):
@@ -382,8 +382,8 @@ def latent_scatter_figure(z, labels, classes=None):
     points = axes.scatter(
         *np.transpose(z),
         c=class_indices,
-        cmap=ListedColormap(class_colours(len(classes))),
-        norm=BoundaryNorm(np.arange(len(classes) + 1) - 0.5, len(classes)),
+        cmap=colors.ListedColormap(class_colours(len(classes))),
+        norm=colors.BoundaryNorm(np.arange(len(classes) + 1) - 0.5, len(classes)),
         s=4,
         linewidths=0,
     )
@@ -606,10 +606,6 @@ PAGE_IMAGES = 40  # test images to choose from
 
 def explorer_page(model, data, z_mean, losses):
     """The page of the plane, bytes of HTML; `z_mean` [count, 2], `losses`: of the test images."""
-
-    def encoded(array):
-        return base64.b64encode(array).decode()
-
     content = {
         "name": os.path.basename(data.name),  # the page is passed on: without the rest of a path
         "reconstructionLoss": model.reconstruction_loss,
@@ -617,12 +613,13 @@ def explorer_page(model, data, z_mean, losses):
         "square": MANIFOLD_QUANTILES[-1],
         "classes": [str(label) for label in data.classes],
         "colours": class_colours(len(data.classes)),
-        "labels": encoded(np.searchsorted(data.classes, data.y_test).astype("<u2")),
-        "codes": encoded(z_mean.astype("<f4")),
-        "images": encoded(data.x_test[:PAGE_IMAGES]),
-        "weights": [encoded(array.astype("<f4")) for array in model.get_weights()],
+        "labels": np.searchsorted(data.classes, data.y_test).astype("<u2"),
+        "codes": z_mean.astype("<f4"),
+        "images": data.x_test[:PAGE_IMAGES],
+        "weights": [array.astype("<f4") for array in model.get_weights()],
     }
-    text = json.dumps(content, allow_nan=False).replace("<", "\\u003c")  # no name ends the script
+    text = json.dumps(content, allow_nan=False, default=lambda array: b64encode(array).decode())
+    text = text.replace("<", "\\u003c")  # no name ends the script
     return PAGE_TEMPLATE.read_text("utf-8").replace(">null<", f">{text}<", 1).encode()
 
 
@@ -663,7 +660,9 @@ def write_files(directory, contents):
     path = directory
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=directory, prefix=".unfinished-") as unfinished:
+        with tempfile.TemporaryDirectory(
+            dir=directory, prefix=".unfinished-", ignore_cleanup_errors=True
+        ) as unfinished:
             for name, content in contents.items():
                 path = directory / name
                 if callable(content):
@@ -834,10 +833,11 @@ def run(options):
         files["history.csv"] = "".join(",".join(map(str, row)) + "\n" for row in rows).encode()
         files["vae.keras"] = functools.partial(save_model, model)
     for name, figure in figures.items():
-        files[f"{name}.png"] = functools.partial(figure.savefig, dpi=200)
+        figure.set_dpi(200)
+        files[f"{name}.png"] = FigureCanvasAgg(figure).print_png  # savefig would draw it twice
     if PAGE_TEMPLATE.is_file():
-        mean_losses = evaluate(model, data.x_test, np.zeros_like(z))
-        files["explorer.html"] = explorer_page(model, data, z_mean, mean_losses)
+        losses = evaluate(model, data.x_test, np.zeros_like(z))  # of the means
+        files["explorer.html"] = explorer_page(model, data, z_mean, losses)
     else:
         note(f"{PAGE_TEMPLATE} is missing: no explorer.html is made.")
     for path in write_files(options.output_dir, files):

@@ -132,7 +132,7 @@ def test_colours_go_with_the_class_where_the_test_images_lack_one(make_page, dat
     figure = vae_mnist.latent_scatter_figure(z_mean, labels, data.classes)
     figure.draw_without_rendering()
     colours = figure.axes[0].collections[0].get_facecolors()
-    expected = np.array([vae_mnist.matplotlib.colors.to_rgba(c) for c in vae_mnist.CLASS_COLOURS])
+    expected = np.array([vae_mnist.colors.to_rgba(c) for c in vae_mnist.CLASS_COLOURS])
     np.testing.assert_allclose(colours, expected[labels])
 
 

@@ -1,6 +1,7 @@
 """Whatever happens to a run, its files are whole, old or new, and it ends in one clear line."""
 
 import contextlib
+import errno
 import hashlib
 import http.server
 import os
@@ -218,6 +219,17 @@ def test_a_directory_in_the_place_of_a_file_is_named(output):
     with pytest.raises(vae_mnist.InputError) as error:
         vae_mnist.write_files(output, {"manifold.png": b"new"})
     assert f"{output / 'manifold.png'}: cannot be written (" in str(error.value)
+
+
+def test_a_clean_up_that_fails_is_no_failed_write(monkeypatch, output):
+    """As on a network's disk, where a folder may still hold what was just moved out of it."""
+
+    def rmdir(*path, **options):
+        raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
+
+    monkeypatch.setattr(os, "rmdir", rmdir)
+    vae_mnist.write_files(output, NEW)
+    assert visible(output) == NEW
 
 
 def run_and_meanwhile(action, monkeypatch, small_file, output):

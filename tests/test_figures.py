@@ -89,13 +89,16 @@ def test_grey_levels_are_fixed():
 
 
 def test_the_curves_are_those_of_the_history():
-    names = [prefix + name for prefix in ("", "validation_") for name in vae_mnist.Losses._fields]
-    history = [{"epoch": 1} | dict.fromkeys(names, 3.0), {"epoch": 2} | dict.fromkeys(names, 2.0)]
+    fields = vae_mnist.Losses._fields
+    names = ["epoch", *(prefix + name for prefix in ("", "validation_") for name in fields)]
+    history = [dict(zip(names, range(first, first + len(names)), strict=True)) for first in (1, 2)]
     panels = vae_mnist.training_curves_figure(history).axes
-    assert len(panels) == 3
-    for panel in panels:
-        for line in panel.lines:
-            np.testing.assert_array_equal(line.get_xydata(), [[1, 3], [2, 2]])
+    titles = [panel.get_title() for panel in panels]
+    assert titles == ["loss", "reconstruction loss", "KL divergence"]
+    for panel, name in zip(panels, fields, strict=True):
+        for line, split in zip(panel.lines, (name, f"validation_{name}"), strict=True):
+            expected = [[row["epoch"], row[split]] for row in history]
+            np.testing.assert_array_equal(line.get_xydata(), expected)
         labels = [text.get_text() for text in panel.get_legend().get_texts()]
         assert labels == ["training", "validation"]
 

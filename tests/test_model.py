@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import warnings
 import zipfile
 
 import keras
@@ -40,6 +41,13 @@ def test_the_model_comes_back_with_the_loss_it_was_trained_with(trained):
     model = keras.saving.load_model(trained / "vae.keras")
     assert isinstance(model, vae_mnist.VAE)
     assert (model.reconstruction_loss, model.kl_weight) == ("cross-entropy", 0.5)
+
+
+def test_a_model_that_was_never_called_is_saved_with_its_name(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # Keras warns of a model that is not built
+        vae_mnist.VAE(name="mine").save(tmp_path / "mine.keras")
+    assert keras.saving.load_model(tmp_path / "mine.keras").name == "mine"
 
 
 def test_another_process_encodes_and_decodes_to_the_last_bit(trained, small_file, digits, tmp_path):

@@ -59,10 +59,11 @@ def test_images_of_any_integer_type_give_the_same_codes(model, data):
     np.testing.assert_array_equal(codes[0], codes[2])
 
 
-def test_the_model_refuses_images_that_are_not_scaled(model, data):
+@pytest.mark.parametrize("kind", ["uint8", "int64"])
+def test_the_model_refuses_images_that_are_not_scaled(kind, model, data):
     for call in (model, lambda x: model.predict(x, verbose=0)):
-        with pytest.raises(TypeError, match=r"pixels must be in \[0, 1\], not uint8"):
-            call(data.x_test[:3])
+        with pytest.raises(TypeError, match=rf"pixels must be in \[0, 1\], not {kind}"):
+            call(data.x_test[:3].astype(kind))
 
 
 def test_the_model_without_noise_decodes_the_means(model, data):

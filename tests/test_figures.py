@@ -34,6 +34,14 @@ def test_the_scatter_shows_every_code_on_equal_axes():
     assert scatter.get_ylim()[1] > np.abs(z).max()
 
 
+def test_the_scatter_shows_the_square_of_the_manifold_around_codes_that_lie_close():
+    scatter = vae_mnist.latent_scatter_figure(np.full((3, 2), 0.1), np.zeros(3, int)).axes[0]
+    (square,) = scatter.patches
+    edge = vae_mnist.MANIFOLD_QUANTILES[-1]
+    np.testing.assert_array_equal(square.get_bbox().get_points(), [[-edge, -edge], [edge, edge]])
+    assert scatter.get_xlim()[1] > edge
+
+
 def test_class_names_that_would_overlap_are_left_to_the_colour_bar():
     z = np.array([[0, 0], [0.01, 0], [2, 2]])
     scatter, _ = vae_mnist.latent_scatter_figure(z, np.array([4, 9, 1])).axes

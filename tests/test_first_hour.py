@@ -103,6 +103,13 @@ def test_a_reader_that_leaves_early_ends_the_run_quietly(small_file, output):
     assert contents(output) == before
 
 
+def test_a_path_that_the_terminal_cannot_show_does_not_end_the_run(small_file, tmp_path):
+    arguments = ["--data", small_file, "--epochs", 1, "--output-dir", tmp_path / "größe"]
+    status, out, err = finish(start_script(*arguments, PYTHONIOENCODING="ascii"))
+    assert (status, err) == (0, "")
+    assert r"gr\xf6\xdfe" in out
+
+
 def test_run_in_a_notebook_leaves_the_notebook_as_it_was(small_file, tmp_path):
     """As IPython's %run does it, whose prompts are in sys.ps1 and whose stdout is its own."""
     program = f"""

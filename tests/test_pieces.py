@@ -122,7 +122,7 @@ def test_training_yields_a_row_as_soon_as_an_epoch_ends(train, model):
     assert np.abs(model.get_weights()[0] - after_one).max() > 0
 
 
-def test_many_trainings_in_one_process_warn_of_nothing(data):
+def test_many_trainings_in_one_process_warn_of_nothing():
     """In a child, because TensorFlow counts and silences its warnings for a process."""
     program = """
 import numpy as np, vae_mnist

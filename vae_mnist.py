@@ -18,44 +18,37 @@ pixels in [0, 1]; losses are in nats per image. `python vae_mnist.py --help` lis
 """
 
 import gc
-import os
 import signal
-import sys
 
-
-def interrupt(signal_number, stack_frame):
-    """Ends the program in one line, from the first slow import on."""
-    print("vae_mnist.py: interrupted", file=sys.stderr)
-    if "main" in globals():
-        sys.exit(130)  # and on the way out half-written files are removed
-    os._exit(130)  # an exception would get lost in the imports
-
-
-AS_PROGRAM = __name__ == "__main__" and not getattr(sys, "ps1", sys.flags.interactive)  # %run, -i
-if AS_PROGRAM:
-    gc.disable()  # it would search TensorFlow's objects for seconds and find no garbage
-    sys.stdout.reconfigure(errors="backslashreplace")  # a path may hold what it can't show
-    signal.signal(signal.SIGINT, interrupt)
-    signal.signal(signal.SIGTERM, interrupt)
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends the slow imports without a traceback
+    gc.disable()  # and no search for garbage delays them: there is none
 
 import argparse
+import atexit
+import base64
+import csv
 import functools
 import gzip
 import hashlib
+import io
 import json
 import math
 import multiprocessing.pool
+import os
 import shutil
 import struct
+import sys
 import tempfile
 import time
 import urllib.request
+import uuid
+import warnings
 import webbrowser
 import zipfile
 import zlib
-from base64 import b64encode
-from collections import namedtuple
 from pathlib import Path
+from typing import NamedTuple
 
 # Read by Keras and TensorFlow as they are imported. The user's Keras may be set to another
 # framework; the rest silences what notices it can.
@@ -66,11 +59,9 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 import keras
 import numpy as np
 import tensorflow as tf
-from matplotlib import colormaps, colors
+from matplotlib import colormaps, colors, patches, patheffects
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
-from matplotlib.patheffects import withStroke
 from scipy.spatial import cKDTree
 from scipy.special import ndtri
 
@@ -78,18 +69,43 @@ keras.config.set_floatx("float32")  # whatever the user's keras.json says
 IMAGE_SIDE = 28
 IMAGE_SIZE = IMAGE_SIDE**2
 HIDDEN_SIZE = 256
-LATENT_SIZE = 2  # the scatter and the manifold are pictures of a plane
-TRAINING_OPTIONS = {  # the original's settings, and what they are
-    "epochs": (50, "passes over the training images"),
-    "batch_size": (128, "images a step"),
-    "learning_rate": (0.001, "learning rate of Adam"),
-    "reconstruction_loss": ("squared-error", "error of an image, summed over its pixels"),
-    "kl_weight": (1.0, "weight of the KL divergence"),
-}
+LATENT_SIZE = 2  # numbers in a code; with others than two there is no plane to draw
 
 
 # ==== Part I: the chapter =========================================================================
+# ---- Images --------------------------------------------------------------------------------------
+
+IMAGE_SHAPES = [(IMAGE_SIZE,), (IMAGE_SIDE, IMAGE_SIDE), (IMAGE_SIDE, IMAGE_SIDE, 1)]
+
+
+def scale(images):
+    """Images of whole numbers from 0 to 255 as pixels in [0, 1], float32 [count, 784].
+
+    `images`: [count, 784], [count, 28, 28] or [count, 28, 28, 1], or a single one of these. Raises
+    TypeError for numbers that are not whole, ValueError for other shapes.
+    """
+    images = tf.convert_to_tensor(images)
+    if not images.dtype.is_integer:
+        raise TypeError(f"images must hold whole numbers from 0 to 255, not {images.dtype.name}")
+    shape = tuple(images.shape)
+    if shape not in IMAGE_SHAPES and shape[1:] not in IMAGE_SHAPES:
+        raise ValueError(f"images must be [count, 28, 28] or [count, 784], not {list(shape)}")
+    return tf.reshape(tf.cast(images, tf.float32) / 255.0, [-1, IMAGE_SIZE])
+
+
 # ---- Model ---------------------------------------------------------------------------------------
+
+RECONSTRUCTION_LOSSES = ("squared-error", "cross-entropy")  # written out under "Loss"
+
+
+def sample_latent(z_mean, z_log_sigma_sq, epsilon):
+    """z = mean + sigma * epsilon, all [batch, 2], with epsilon ~ N(0, I).
+
+    The reparameterisation of Kingma & Welling (2013), section 2.4: the randomness enters from
+    outside, so gradients flow through the mean and through sigma.
+    """
+    sigma = tf.exp(0.5 * z_log_sigma_sq)
+    return z_mean + sigma * epsilon
 
 
 @keras.saving.register_keras_serializable(package="vae_mnist")
@@ -100,7 +116,9 @@ class VAE(keras.Model):
     `decoder`: codes [batch, 2] -> reconstruction [batch, 784]; pixels where the reconstruction
     loss is "squared-error", their logits where it is "cross-entropy".
 
-    The loss is part of the model and of its file. Raises ValueError where there is no such loss.
+    It is trained by `train`, not by `fit`, which would take about twice as long: `train` compiles a
+    whole epoch. Loss and KL weight are part of the model and of its file. `kl_weight` is the beta
+    of the beta-VAE; 1 gives the evidence lower bound. Raises ValueError for an unknown loss.
     """
 
     def __init__(self, reconstruction_loss="squared-error", kl_weight=1.0, name="vae", **kwargs):
@@ -122,7 +140,8 @@ class VAE(keras.Model):
         h2 = keras.layers.Dense(HIDDEN_SIZE, activation="relu", name="h2")(z)
         reconstruction = keras.layers.Dense(IMAGE_SIZE, name="reconstruction")(h2)
         self.decoder = keras.Model(z, reconstruction, name="decoder")
-        self.built = True
+
+        self.built = True  # both parts have their weights: it can be saved before its first call
 
     def get_config(self):
         """What `__init__` needs to make this model again."""
@@ -142,32 +161,14 @@ class VAE(keras.Model):
         return z_mean, z_log_sigma_sq, self.decoder(z)
 
     def decode_pixels(self, z):
-        """Codes, anything that NumPy can turn into [count, 2] -> pixels [count, 784], as shown."""
+        """Codes [count, 2], or a single one -> pixels [count, 784] as shown, a NumPy array."""
         reconstruction = self.decoder(np.array(z, np.float32, ndmin=2))
         if self.reconstruction_loss == "cross-entropy":
-            return tf.sigmoid(reconstruction)
-        return reconstruction
-
-
-def sample_latent(z_mean, z_log_sigma_sq, epsilon):
-    """z = mean + sigma * epsilon, all [batch, 2], with epsilon ~ N(0, I).
-
-    The reparameterisation of Kingma & Welling (2013), section 2.4: the randomness enters from
-    outside, so gradients flow through the mean and through sigma.
-    """
-    sigma = tf.exp(0.5 * z_log_sigma_sq)
-    return z_mean + sigma * epsilon
+            reconstruction = tf.sigmoid(reconstruction)
+        return reconstruction.numpy()
 
 
 # ---- Loss ----------------------------------------------------------------------------------------
-
-
-def scale(images):
-    """Images of whole numbers from 0 to 255 as pixels in [0, 1], float32; TypeError for others."""
-    images = tf.convert_to_tensor(images)
-    if not images.dtype.is_integer:
-        raise TypeError(f"images must hold whole numbers from 0 to 255, not {images.dtype.name}")
-    return tf.cast(images, tf.float32) / 255.0
 
 
 def kl_divergence(z_mean, z_log_sigma_sq):
@@ -195,32 +196,42 @@ def cross_entropy(x, logits):
     return tf.reduce_sum(tf.nn.sigmoid_cross_entropy_with_logits(labels=x, logits=logits), axis=-1)
 
 
-RECONSTRUCTION_LOSSES = {"squared-error": squared_error, "cross-entropy": cross_entropy}
+class Losses(NamedTuple):
+    """Means over images, in nats: loss = reconstruction + kl_weight * kl."""
 
-
-# Means over images, in nats: loss = reconstruction + kl_weight * kl.
-Losses = namedtuple("Losses", ["loss", "reconstruction", "kl"])
+    loss: float
+    reconstruction: float
+    kl: float
 
 
 def loss_terms(model, images, epsilon):
-    """Returns reconstruction loss and KL divergence of each of `images` [batch, 784]: [batch]."""
+    """Returns reconstruction loss and KL divergence of each of `images` (see `scale`): [batch]."""
     x = scale(images)
     z_mean, z_log_sigma_sq, reconstruction = model(x, epsilon)
-    reconstruction_loss = RECONSTRUCTION_LOSSES[model.reconstruction_loss]
-    return reconstruction_loss(x, reconstruction), kl_divergence(z_mean, z_log_sigma_sq)
+    kl = kl_divergence(z_mean, z_log_sigma_sq)
+    if model.reconstruction_loss == "cross-entropy":
+        return cross_entropy(x, logits=reconstruction), kl
+    return squared_error(x, reconstruction), kl
 
 
 def mean_losses(reconstruction, kl, kl_weight):
     """The objective and its parts: means over the images, taken here and nowhere else."""
-    reconstruction, kl = tf.reduce_mean(reconstruction), tf.reduce_mean(kl)
+    reconstruction = tf.reduce_mean(reconstruction)
+    kl = tf.reduce_mean(kl)
     return Losses(reconstruction + kl_weight * kl, reconstruction, kl)
 
 
 # ---- Training ------------------------------------------------------------------------------------
 
+# The original's settings.
+EPOCHS = 50
+BATCH_SIZE = 128
+LEARNING_RATE = 0.001
+
 
 def adam(model, learning_rate):
     """Returns Adam with the original's constants, its state made for the weights of `model`."""
+    # 1e-8 is TensorFlow 1's default; Keras' own is 1e-7.
     optimizer = keras.optimizers.Adam(learning_rate, beta_1=0.9, beta_2=0.999, epsilon=1e-8)
     optimizer.build(model.trainable_variables)
     return optimizer
@@ -239,7 +250,7 @@ def train_step(model, optimizer, images, epsilon):
 def train_epoch(model, optimizer, images, order, epsilon):
     """One step for every batch; returns the mean of their `Losses` as one tensor, [3].
 
-    `images`: uint8 [count, 784]; `order`: the indices of each batch's images, [steps, batch];
+    `images`: uint8, [count, ...]; `order`: the indices of each batch's images, [steps, batch];
     `epsilon`: their noise, [steps, batch, 2].
     """
     means = tf.zeros(len(Losses._fields))
@@ -247,6 +258,11 @@ def train_epoch(model, optimizer, images, order, epsilon):
         batch = tf.gather(images, order[step])
         means += tf.stack(train_step(model, optimizer, batch, epsilon[step])) / len(order)
     return means  # as it is: whatever XLA has to do after the loop slows the loop itself down
+
+
+def compile_epoch(model, optimizer, xla=True):
+    """Returns `train_epoch` of this model and optimizer as one function of its other arguments."""
+    return tf.function(functools.partial(train_epoch, model, optimizer), jit_compile=xla)
 
 
 def draw_epsilon(rng, *shape):
@@ -261,33 +277,50 @@ def draw_epoch(rng, count, batch_size):
     return tf.constant(order, tf.int32), tf.constant(draw_epsilon(rng, steps, batch_size))
 
 
-def train(model, x_train, x_validation, *, epochs, batch_size, learning_rate, rng, xla=True):
-    """Trains `model` on images [count, 784] as for `scale`, and yields a dict after each epoch.
+def train(
+    model,
+    x_train,
+    x_validation,
+    *,
+    epochs=EPOCHS,
+    batch_size=BATCH_SIZE,
+    learning_rate=LEARNING_RATE,
+    rng=0,
+    xla=True,
+    on_epoch=None,
+):
+    """Trains `model` on images as for `scale`, and returns the history, a dict for each epoch.
 
-    It holds the epoch's number and the `Losses` of the training images (means over the epoch,
-    while the model still changes) and of the validation images. Every draw is made by the NumPy
-    generator `rng`; `xla` compiles the epoch. Raises ValueError for a batch larger than the data,
-    and FloatingPointError when a loss is no longer finite.
+    A dict holds the epoch's number and the `Losses` of the training images (means over the epoch,
+    while the model still changes) and of the validation images; `on_epoch`, where given, is called
+    with it as soon as the epoch ends. Every draw is made by `rng`, a NumPy generator or a seed for
+    one; `xla` compiles the epoch. Raises ValueError for a batch of no images or of more than there
+    are, and FloatingPointError when a loss is no longer finite.
     """
-    if len(x_train) < batch_size:
+    if not 1 <= batch_size <= len(x_train):
         raise ValueError(f"a batch of {batch_size} from {len(x_train)} training images")
+    scale(x_train[:1])  # what is wrong with the images is told here, not inside the compiled epoch
     images = tf.constant(x_train)
-    scale(images[:1])  # a TypeError is raised here, and not from inside the compiled epoch
-    optimizer = adam(model, learning_rate)
-    run_epoch = tf.function(functools.partial(train_epoch, model, optimizer), jit_compile=xla)
+    rng = np.random.default_rng(rng)
     validation_epsilon = draw_epsilon(rng, len(x_validation))
+    run_epoch = compile_epoch(model, adam(model, learning_rate), xla)
+    validation_terms = compile_loss_terms(model)
+    history = []
     for epoch in range(1, epochs + 1):
         order, epsilon = draw_epoch(rng, len(x_train), batch_size)
         losses = Losses(*run_epoch(images, order, epsilon).numpy().tolist())
-        validation = evaluate(model, x_validation, validation_epsilon)
+        validation = evaluate(model, x_validation, validation_epsilon, validation_terms)
         row = {"epoch": epoch} | losses._asdict()
         row |= {f"validation_{name}": value for name, value in validation._asdict().items()}
-        if not all(map(math.isfinite, row.values())):
+        if not all(math.isfinite(value) for value in row.values()):
             raise FloatingPointError(
                 f"the loss is no longer finite in epoch {epoch}; try a learning rate below "
                 f"{learning_rate:g}"
             )
-        yield row
+        history.append(row)
+        if on_epoch is not None:
+            on_epoch(row)
+    return history
 
 
 # ---- Evaluation ----------------------------------------------------------------------------------
@@ -300,39 +333,42 @@ def in_batches(function, *arrays):
     """Returns what `function` returns for `arrays`, called on EVALUATION_BATCH rows at a time."""
     outputs = []
     for start in range(0, max(1, len(arrays[0])), EVALUATION_BATCH):
-        outputs.append(function(*(array[start : start + EVALUATION_BATCH] for array in arrays)))
-    return [tf.concat(parts, axis=0) for parts in zip(*outputs, strict=True)]
+        batch = [array[start : start + EVALUATION_BATCH] for array in arrays]
+        outputs.append(function(*batch))
+    return [np.concatenate(parts) for parts in zip(*outputs, strict=True)]
 
 
-@functools.lru_cache(maxsize=1)
 def compile_loss_terms(model):
-    """Returns `loss_terms` of this model as one graph, made once for all evaluations."""
+    """Returns `loss_terms` of this model as one graph, for those who evaluate it often."""
     return tf.function(functools.partial(loss_terms, model), autograph=False, reduce_retracing=True)
 
 
-def evaluate(model, images, epsilon):
-    """Returns the mean `Losses`, as floats, of images [count, 784] as for `scale`, a code each.
+def evaluate(model, images, epsilon, terms=None):
+    """Returns the mean `Losses`, as floats, of images as for `scale`, one code each.
 
-    `epsilon` [count, 2] is the noise of the codes. Raises ValueError where there are no images.
+    `epsilon` [count, 2] is the noise of the codes; `terms` a `compile_loss_terms(model)`, or else
+    it is made here. Raises ValueError where there are no images.
     """
     if len(images) == 0:
         raise ValueError("there are no images to evaluate")
-    reconstruction, kl = in_batches(compile_loss_terms(model), images, epsilon)
-    return Losses(*map(float, mean_losses(reconstruction, kl, model.kl_weight)))
+    reconstruction, kl = in_batches(terms or compile_loss_terms(model), images, epsilon)
+    return Losses(*(float(mean) for mean in mean_losses(reconstruction, kl, model.kl_weight)))
 
 
 def encode(model, images):
-    """Images [count, 784] as for `scale` -> z_mean and z_log_sigma_sq, each [count, 2]."""
+    """Images as for `scale` -> z_mean and z_log_sigma_sq, each a NumPy array [count, 2]."""
     return in_batches(lambda batch: model.encoder(scale(batch)), images)
 
 
 def neighbour_accuracy(codes, labels, test_codes, test_labels):
     """The share of `test_codes` [count, 2] whose label most of the 25 nearest `codes` have too."""
+    labels = np.asarray(labels)
     neighbours = range(1, min(NEIGHBOURS, len(codes)) + 1)
     _, nearest = cKDTree(codes).query(test_codes, neighbours)
     classes = np.unique(labels)
     votes = [np.sum(labels[nearest] == label, axis=1) for label in classes]
-    return float(np.mean(classes[np.argmax(votes, axis=0)] == test_labels))
+    winners = classes[np.argmax(votes, axis=0)]
+    return float(np.mean(winners == np.asarray(test_labels)))
 
 
 # ---- Figures -------------------------------------------------------------------------------------
@@ -363,7 +399,7 @@ def class_colours(count):
     """Returns a colour, "#rrggbb", for each of `count` classes."""
     if count <= len(CLASS_COLOURS):
         return CLASS_COLOURS[:count]
-    return tuple(map(colors.to_hex, colormaps["turbo"](np.linspace(0, 1, count))))
+    return tuple(colors.to_hex(colour) for colour in colormaps["turbo"](np.linspace(0, 1, count)))
 
 
 def latent_scatter_figure(z, labels, classes=None):
@@ -372,6 +408,7 @@ def latent_scatter_figure(z, labels, classes=None):
     `classes`, ascending, are all that the data set has, where `labels` lack some. The dashed square
     is the part of the plane that the manifold shows.
     """
+    z = np.asarray(z)
     classes = np.unique(labels) if classes is None else np.asarray(classes)
     class_indices = np.searchsorted(classes, labels)
     edge = MANIFOLD_QUANTILES[-1]
@@ -380,7 +417,8 @@ def latent_scatter_figure(z, labels, classes=None):
     axes = figure.subplots(subplot_kw={"aspect": "equal"})
     axes.set(xlabel="$z_1$", ylabel="$z_2$", xlim=(-limit, limit), ylim=(-limit, limit))
     points = axes.scatter(
-        *np.transpose(z),
+        z[:, 0],
+        z[:, 1],
         c=class_indices,
         cmap=colors.ListedColormap(class_colours(len(classes))),
         norm=colors.BoundaryNorm(np.arange(len(classes) + 1) - 0.5, len(classes)),
@@ -390,15 +428,26 @@ def latent_scatter_figure(z, labels, classes=None):
     bar = figure.colorbar(points, ax=axes, label="class")
     bar.set_ticks(range(len(classes)), labels=classes)
     bar.ax.tick_params(which="both", length=0)
-    axes.add_patch(Rectangle((-edge, -edge), 2 * edge, 2 * edge, fill=False, linestyle="--"))
+    square = patches.Rectangle((-edge, -edge), 2 * edge, 2 * edge, fill=False, linestyle="--")
+    axes.add_patch(square)
+    write_class_names(axes, z, class_indices, classes, limit)
+    return figure
+
+
+def write_class_names(axes, z, class_indices, classes, limit):
+    """Writes each class' name at the median of its codes, where no other name is near."""
     named = []
     for index in np.unique(class_indices):
-        centre = np.median(z[class_indices == index], axis=0)
-        if all(np.linalg.norm(centre - other) > limit / 18 for other in named):  # else overlaps
-            named.append(centre)
-            name = axes.text(*centre, classes[index], ha="center", va="center", fontsize=12)
-            name.set(fontweight="bold", path_effects=[withStroke(linewidth=3, foreground="white")])
-    return figure
+        members = z[class_indices == index]
+        x, y = np.median(members, axis=0)
+        if len(members) == 1:
+            y += limit / 20  # beside the only code, not on it
+        if any(math.dist((x, y), other) <= limit / 18 for other in named):
+            continue
+        named.append((x, y))
+        name = axes.text(x, y, classes[index], ha="center", va="center", fontsize=12)
+        halo = patheffects.withStroke(linewidth=3, foreground="white")
+        name.set(fontweight="bold", path_effects=[halo])
 
 
 def manifold_codes():
@@ -410,7 +459,8 @@ def manifold_codes():
 def manifold_figure(pixels):
     """Draws the decoded `manifold_codes`, pixels [225, 784] in [0, 1], z_1 to the right, z_2 up."""
     side = len(MANIFOLD_QUANTILES)
-    tiles = np.reshape(pixels, (side, side, IMAGE_SIDE, IMAGE_SIDE))[::-1]  # highest z_2 at the top
+    tiles = np.reshape(pixels, (side, side, IMAGE_SIDE, IMAGE_SIDE))
+    tiles = tiles[::-1]  # highest z_2 at the top
     mosaic = tiles.transpose(0, 2, 1, 3).reshape(side * IMAGE_SIDE, side * IMAGE_SIDE)
     figure = Figure(figsize=(6.6, 6.6), layout="compressed")
     axes = figure.subplots(subplot_kw={"xlabel": "$z_1$", "ylabel": "$z_2$"})
@@ -423,14 +473,15 @@ def manifold_figure(pixels):
 
 
 def training_curves_figure(history):
-    """Draws the loss and its parts over the epochs of `history`, the dicts that `train` yields."""
+    """Draws the loss and its parts over the epochs of `history`, as `train` returns it."""
     figure = Figure(figsize=(9.0, 2.9), layout="compressed")
     epochs = [row["epoch"] for row in history]
     titles = ("loss", "reconstruction loss", "KL divergence")
     for axes, name, title in zip(figure.subplots(1, 3), Losses._fields, titles, strict=True):
-        for split, prefix, style in (("training", "", ".-"), ("validation", "validation_", ".--")):
-            values = [row[prefix + name] for row in history]
-            axes.plot(epochs, values, style, markersize=3, label=split)
+        training = [row[name] for row in history]
+        validation = [row[f"validation_{name}"] for row in history]
+        axes.plot(epochs, training, ".-", markersize=3, label="training")
+        axes.plot(epochs, validation, ".--", markersize=3, label="validation")
         axes.set(title=title, xlabel="epoch", ylabel="nats per image")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend(frameon=False)
@@ -451,7 +502,8 @@ def note(text):
 
 def reason(error):
     """What went wrong, for the user, in one line."""
-    return " ".join(str(getattr(error, "strerror", None) or error).split()).strip("<>")
+    text = str(getattr(error, "strerror", None) or error)
+    return " ".join(text.split()).strip("<>")
 
 
 # ---- Data ----------------------------------------------------------------------------------------
@@ -461,10 +513,26 @@ MNIST_SHA256 = "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1
 SERVER_PATIENCE = 5  # seconds to wait for the server, before and during the download
 BUNDLED_DIGITS = Path(__file__).resolve().parent / "data" / "mnist_5k.npz"
 NPZ_KEYS = ("x_train", "y_train", "x_test", "y_test")
-IDX_NAMES = [f"{s}-{c}-ubyte" for s in ("train", "t10k") for c in ("images-idx3", "labels-idx1")]
+IDX_NAMES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
 DATA_FORMS = "an .npz file in Keras' layout or the directory of the four IDX files"
-# Images, uint8 [count, 784] from 0 to 255, their labels [count], and the labels that occur.
-Data = namedtuple("Data", "name x_train y_train x_validation y_validation x_test y_test classes")
+
+
+class Data(NamedTuple):
+    """A data set: images are uint8 [count, 784] from 0 to 255, labels whole numbers [count]."""
+
+    name: str
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_validation: np.ndarray
+    y_validation: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+    classes: np.ndarray  # the labels that occur, ascending
 
 
 def load_data(path=None):
@@ -475,18 +543,31 @@ def load_data(path=None):
     says so and the bundled digits take its place. The first twelfth of the training images is held
     out for validation. Raises InputError for files that hold no such data.
     """
-    name, path = find_mnist() if path is None else (str(path), path)
+    if path is None:
+        name, path = find_mnist()
+    else:
+        name = str(path)
     if os.path.isdir(path):
-        arrays = read_idx_directory(path)
+        x, y, x_test, y_test = read_idx_directory(path)
     elif os.path.isfile(path):
-        arrays = read_npz(path)
+        x, y, x_test, y_test = read_npz(path)
     else:
         raise InputError(f"{path}: no such file or directory; give {DATA_FORMS}")
-    x, y = check_images(*arrays[:2], f"{path}, training set")
-    test = check_images(*arrays[2:], f"{path}, test set")
+    x, y = check_images(x, y, f"{path}, training set")
+    x_test, y_test = check_images(x_test, y_test, f"{path}, test set")
     held_out = max(1, len(x) // 12)
-    parts = (x[held_out:], y[held_out:], x[:held_out], y[:held_out], *test)
-    return Data(name, *parts, classes=np.union1d(y, test[1]))
+    if len(x) == held_out:
+        raise InputError(f"{path}, training set: holds one image; give at least two")
+    return Data(
+        name=name,
+        x_train=x[held_out:],
+        y_train=y[held_out:],
+        x_validation=x[:held_out],
+        y_validation=y[:held_out],
+        x_test=x_test,
+        y_test=y_test,
+        classes=np.union1d(y, y_test),
+    )
 
 
 def find_mnist():
@@ -498,12 +579,7 @@ def find_mnist():
     if cached.is_file() and hashlib.sha256(cached.read_bytes()).hexdigest() == MNIST_SHA256:
         return "MNIST", cached
     try:
-        # In a thread: to look up a name, or try a server's many addresses, outlasts any time-out.
-        with multiprocessing.pool.ThreadPool(1) as thread:
-            answer = thread.apply_async(urllib.request.urlopen, [MNIST_URL, None, SERVER_PATIENCE])
-            with answer.get(SERVER_PATIENCE) as response:
-                print("downloading MNIST, 11 MB", flush=True)
-                content = response.read()
+        content = download_mnist()
         if hashlib.sha256(content).hexdigest() == MNIST_SHA256:
             write_files(cached.parent, {cached.name: content})
             return "MNIST", cached
@@ -518,6 +594,16 @@ def find_mnist():
         raise InputError(f"{failure} and {BUNDLED_DIGITS} is missing; {remedy}")
     note(f"{failure}; using the 5,000 bundled digits. For the full set, {remedy}.")
     return "MNIST, 5,000 bundled digits", BUNDLED_DIGITS
+
+
+def download_mnist():
+    """Returns the bytes that are at MNIST_URL."""
+    # In a thread: to look up a name, or try a server's many addresses, outlasts any time-out.
+    with multiprocessing.pool.ThreadPool(1) as thread:
+        answer = thread.apply_async(urllib.request.urlopen, [MNIST_URL, None, SERVER_PATIENCE])
+        with answer.get(SERVER_PATIENCE) as response:
+            print("downloading MNIST, 11 MB", flush=True)
+            return response.read()
 
 
 def unreadable(path, why):
@@ -546,23 +632,35 @@ def read_idx_directory(folder):
     # Some name them with a dot, torchvision puts them deeper; the plain file before the compressed.
     files = sorted([*Path(folder).glob("MNIST/raw/*"), *Path(folder).glob("*")], reverse=True)
     paths = {}
-    for file in filter(os.path.isfile, files):
-        paths[file.name.replace(".idx", "-idx").removesuffix(".gz")] = file
+    for file in files:
+        if file.is_file():
+            paths[file.name.replace(".idx", "-idx").removesuffix(".gz")] = file
     missing = ", ".join(name for name in IDX_NAMES if name not in paths)
     if missing:
         held = sorted(file.name for file in files)[:20]
         raise InputError(f"{folder}: lacks {missing}; give all four, plain or .gz; it holds {held}")
-    return [read_idx(paths[name]) for name in IDX_NAMES]
+    x_train, y_train, x_test, y_test = (paths[name] for name in IDX_NAMES)
+    x_train = read_idx(x_train)
+    x_test = read_idx(x_test)
+    return x_train, read_idx(y_train, len(x_train)), x_test, read_idx(y_test, len(x_test))
 
 
-def read_idx(path):
-    """Returns the uint8 array of an IDX file: 0, 0, 8, how many dimensions, these, the values."""
+def read_idx(path, labels=None):
+    """Returns the uint8 array of an IDX file: 0, 0, 8, how many dimensions, these, the values.
+
+    `labels`: how many it must hold, if it is a file of labels.
+    """
     try:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as stream:
             magic, dimensions = struct.unpack(">3sB", stream.read(4))
             if magic != b"\0\0\x08" or dimensions > 3:
                 raise unreadable(path, "no IDX header for unsigned bytes")
             shape = struct.unpack(f">{dimensions}I", stream.read(4 * dimensions))
+            if labels is not None and shape != (labels,):
+                raise InputError(
+                    f"{path}: {labels:,} images but labels of shape {shape}; give one label an "
+                    "image"
+                )
             size = math.prod(shape)
             # In pieces, because one read would reserve memory for whatever the header promises.
             values = bytearray()
@@ -581,6 +679,8 @@ def read_idx(path):
 def check_images(images, labels, source):
     """Returns `images` as uint8 [count, 784] and `labels` [count], or raises InputError."""
     remedy = "they must be whole numbers from 0 to 255: scale them and store them as uint8"
+    if images.ndim == 4 and images.shape[-1] == 1:
+        images = images[..., 0]
     if images.ndim != 3 or images.shape[1:] != (IMAGE_SIDE, IMAGE_SIDE):
         fault = f"images of shape {images.shape}; they must be [count, 28, 28], one value a pixel"
     elif len(images) == 0:
@@ -600,26 +700,60 @@ def check_images(images, labels, source):
 
 # ---- Files ---------------------------------------------------------------------------------------
 
-PAGE_TEMPLATE = Path(__file__).resolve().parent / "web" / "explorer.html"
+PAGE = "explorer.html"
+PAGE_TEMPLATE = Path(__file__).resolve().parent / "web" / PAGE
 PAGE_IMAGES = 40  # test images to choose from
+UNFOLDING_IMAGES = 2000  # test images whose codes the page shows as they move while it trains
+UNFOLDING_CODES = 200_000  # at most, over all epochs: in a long training of fewer images
 
 
-def explorer_page(model, data, z_mean, losses):
-    """The page of the plane, bytes of HTML; `z_mean` [count, 2], `losses`: of the test images."""
+def base64_text(array, kind):
+    """`array` as numbers of a little-endian NumPy type, one after the other, in base64."""
+    return base64.b64encode(np.asarray(array, kind).tobytes()).decode()
+
+
+def unfolding_content(history, unfolding):
+    """How the plane came to be, for the page; None where there was no training.
+
+    Codes are whole numbers of 16 bits, in steps of 1/32767 of the largest one: finer than a pixel.
+    """
+    if not history:
+        return None
+    step = max(np.abs(codes).max() for codes in unfolding) / 32767 or 1.0
+    return {
+        "images": len(unfolding[0]),
+        "step": float(step),
+        "codes": base64_text(np.rint(np.stack(unfolding) / step), "<i2"),
+        "validationLosses": [
+            {name: row[f"validation_{name}"] for name in Losses._fields} for row in history
+        ],
+    }
+
+
+def explorer_page(model, data, z_mean, losses, history=(), unfolding=()):
+    """The page of the plane, bytes of HTML.
+
+    `z_mean` [count, 2], `losses`: of the test images. `history`: as `train` returns it;
+    `unfolding`: the mean codes of the first test images before the training and after each epoch.
+    """
     content = {
         "name": os.path.basename(data.name),  # the page is passed on: without the rest of a path
         "reconstructionLoss": model.reconstruction_loss,
+        "klWeight": model.kl_weight,
         "testLosses": losses._asdict(),
         "square": MANIFOLD_QUANTILES[-1],
         "classes": [str(label) for label in data.classes],
         "colours": class_colours(len(data.classes)),
-        "labels": np.searchsorted(data.classes, data.y_test).astype("<u2"),
-        "codes": z_mean.astype("<f4"),
-        "images": data.x_test[:PAGE_IMAGES],
-        "weights": [array.astype("<f4") for array in model.get_weights()],
+        "labels": base64_text(np.searchsorted(data.classes, data.y_test), "<u2"),
+        "codes": base64_text(z_mean, "<f4"),
+        "unfolding": unfolding_content(history, unfolding),
+        "images": base64_text(data.x_test[:PAGE_IMAGES], "u1"),
+        "weights": {
+            variable.path: base64_text(variable.numpy(), "<f4")
+            for variable in model.trainable_variables
+        },
     }
-    text = json.dumps(content, allow_nan=False, default=lambda array: b64encode(array).decode())
-    text = text.replace("<", "\\u003c")  # no name ends the script
+    text = json.dumps(content, allow_nan=False).replace("<", "\\u003c")  # no name ends the script
     return PAGE_TEMPLATE.read_text("utf-8").replace(">null<", f">{text}<", 1).encode()
 
 
@@ -640,14 +774,22 @@ def load_model(path):
         with zipfile.ZipFile(path) as archive:
             if archive.testzip() is not None:  # Keras may give damaged layers new weights
                 raise ValueError("the file is damaged")
-        model = keras.saving.load_model(path)  # in its safe mode: it runs no code from the file
+        with warnings.catch_warnings(), keras.saving.custom_object_scope({"vae_mnist>VAE": VAE}):
+            warnings.simplefilter("ignore")
+            model = keras.saving.load_model(path)  # in its safe mode: it runs no code of the file
         if not isinstance(model, VAE):
             raise ValueError("it holds another model")
     except Exception as error:  # whatever zip, HDF5 and Keras make of another or a damaged file
+        why = reason(error)
+        if "objects could not be loaded" in why:
+            why = f"it has other sizes than HIDDEN_SIZE {HIDDEN_SIZE} and LATENT_SIZE {LATENT_SIZE}"
         raise InputError(
-            f"{path}: cannot be loaded ({reason(error)}); give a vae.keras that this program wrote"
+            f"{path}: cannot be loaded ({why}); give a vae.keras that this program wrote"
         ) from error
     return model
+
+
+unfinished_directories = set()  # of `write_files`; `interrupt` removes them
 
 
 def write_files(directory, contents):
@@ -657,40 +799,62 @@ def write_files(directory, contents):
     their places before the first is moved there, so each file is the old one or the new one, whole.
     Raises InputError where that can't be done.
     """
-    path = directory
+    unfinished = directory / f".unfinished-{uuid.uuid4().hex}"
+    unfinished_directories.add(unfinished)
+    place = directory
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(
-            dir=directory, prefix=".unfinished-", ignore_cleanup_errors=True
-        ) as unfinished:
-            for name, content in contents.items():
-                path = directory / name
-                if callable(content):
-                    content(Path(unfinished, name))
-                else:
-                    Path(unfinished, name).write_bytes(content)
-            for name in contents:
-                path = directory / name
-                os.replace(Path(unfinished, name), path)
+        unfinished.mkdir(parents=True)
+        for name, content in contents.items():
+            place = directory / name
+            if callable(content):
+                content(unfinished / name)
+            else:
+                (unfinished / name).write_bytes(content)
+        for name in contents:
+            place = directory / name
+            os.replace(unfinished / name, place)
     except OSError as error:
         raise InputError(
-            f"{path}: cannot be written ({reason(error)}); mend that or use another directory"
+            f"{place}: cannot be written ({reason(error)}); mend that or use another directory"
         ) from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished_directories.discard(unfinished)
     return [directory / name for name in contents]
+
+
+def save_figure(figure, path):
+    """Writes a PNG of 200 dots an inch."""
+    figure.set_dpi(200)
+    FigureCanvasAgg(figure).print_png(path)  # savefig would draw it twice
 
 
 # ---- Command line --------------------------------------------------------------------------------
 
-RANGES = {
-    "epochs": ("a whole number of at least 1", lambda value: value >= 1),
-    "batch_size": ("a whole number of at least 1", lambda value: value >= 1),
-    "learning_rate": ("a number above 0", lambda value: 0 < value < math.inf),
-    "kl_weight": ("a number of at least 0", lambda value: 0 <= value < math.inf),
-    "seed": ("a whole number from 0 to 2**32 - 1", lambda value: 0 <= value < 2**32),
-}
 COLLAPSED_KL = 0.05  # nats; below it the code tells nothing about the image
-SCHEDULE = ("epochs", "batch_size", "learning_rate")
+TRAINING_FLAGS = (
+    "--epochs",
+    "--batch-size",
+    "--learning-rate",
+    "--reconstruction-loss",
+    "--kl-weight",
+)
 TRAINING_FILES = ("history.csv", "training_curves.png", "vae.keras")
+
+
+def option_type(kind, requirement, accepts):
+    """Returns a `type` for argparse: a number of `kind` that `accepts` finds good."""
+
+    def parse(text):
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not accepts(value):
+            raise argparse.ArgumentTypeError(f"must be {requirement}, not '{text}'")
+        return value
+
+    return parse
 
 
 def parse_arguments(argv):
@@ -698,35 +862,83 @@ def parse_arguments(argv):
     parser = argparse.ArgumentParser(
         prog="vae_mnist.py",
         usage=argparse.SUPPRESS,  # or it would stand before every error
-        description=__doc__.partition("\n")[0],
+        description="A variational autoencoder that learns MNIST digits through two numbers.",
         allow_abbrev=False,
     )
-    add = parser.add_argument
-    flags = {name: f"--{name.replace('_', '-')}" for name in [*TRAINING_OPTIONS, "seed"]}
-    mnist = "MNIST from Keras' cache, downloaded once; the bundled digits where that fails"
-    add("--data", metavar="PATH", help=f"{DATA_FORMS} (default: {mnist})")
-    for name, (default, description) in TRAINING_OPTIONS.items():
-        add(
-            flags[name],
-            type=type(default),
-            choices=RECONSTRUCTION_LOSSES if isinstance(default, str) else None,
-            metavar={int: "N", float: "X"}.get(type(default)),
-            help=f"{description} (default: {default})",
-        )
-    add("--seed", type=int, default=0, metavar="N", help="same seed, same files (default: 0)")
-    place = "where the files go (default: outputs)"
-    add("--output-dir", type=Path, default="outputs", metavar="DIRECTORY", help=place)
-    add("--model", metavar="FILE", help="a vae.keras to evaluate and draw instead of training one")
-    add("--show", action="store_true", help="open the page of the plane in a browser")
+    count = option_type(int, "a whole number of at least 1", lambda value: value >= 1)
+    rate = option_type(float, "a number above 0", lambda value: 0 < value < math.inf)
+    weight = option_type(float, "a number of at least 0", lambda value: 0 <= value < math.inf)
+    seed = option_type(int, "a whole number from 0 to 2**32 - 1", lambda value: 0 <= value < 2**32)
+    parser.add_argument(
+        "--data",
+        metavar="PATH",
+        help=f"{DATA_FORMS} (default: MNIST from Keras' cache, downloaded once; the bundled "
+        "digits where that fails)",
+    )
+    parser.add_argument(
+        "--epochs",
+        type=count,
+        default=EPOCHS,
+        metavar="N",
+        help="passes over the training images (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=count,
+        default=BATCH_SIZE,
+        metavar="N",
+        help="images a step (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--learning-rate",
+        type=rate,
+        default=LEARNING_RATE,
+        metavar="X",
+        help="learning rate of Adam (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--reconstruction-loss",
+        choices=RECONSTRUCTION_LOSSES,
+        default="squared-error",
+        help="error of an image, summed over its pixels (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--kl-weight",
+        type=weight,
+        default=1.0,
+        metavar="X",
+        help="weight of the KL divergence (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seed",
+        type=seed,
+        default=0,
+        metavar="N",
+        help="same seed, same files (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--output-dir",
+        type=Path,
+        default="outputs",
+        metavar="DIRECTORY",
+        help="where the files go (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--model",
+        metavar="FILE",
+        help="a vae.keras to evaluate and draw instead of training one",
+    )
+    parser.add_argument(
+        "--show",
+        action="store_true",
+        help="open the page of the plane in a browser",
+    )
     options = parser.parse_args(argv)
-    given = {name for name in TRAINING_OPTIONS if getattr(options, name) is not None}
-    if given and options.model is not None:
-        parser.error(f"argument {flags[given.pop()]}: has no meaning with --model")
-    for name in TRAINING_OPTIONS.keys() - given:
-        setattr(options, name, TRAINING_OPTIONS[name][0])
-    for name, (requirement, accepts) in RANGES.items():
-        if not accepts(value := getattr(options, name)):
-            parser.error(f"argument {flags[name]}: must be {requirement}, not '{value}'")
+    if options.model is not None:
+        given = {argument.partition("=")[0] for argument in argv}
+        for flag in TRAINING_FLAGS:
+            if flag in given:
+                parser.error(f"argument {flag}: has no meaning with --model")
     return options
 
 
@@ -743,29 +955,54 @@ def xla_available():
 def print_row(row, epochs, start):
     """Prints an epoch's row, the first with a heading; a terminal's is redrawn, with a bar."""
     epoch = row["epoch"]
+    heading = "epoch    loss  reconstruction      KL  validation loss"
     line = "{epoch:>5}  {loss:6.2f}  {reconstruction:14.2f}  {kl:6.2f}  {validation_loss:15.2f}"
     line = line.format(**row)
-    if epoch == 1:
-        print("epoch    loss  reconstruction      KL  validation loss")
     if sys.stdout.isatty():
-        left = (time.monotonic() - start) / epoch * (epochs - epoch)
-        line += f"  [{'#' * round(10 * epoch / epochs):.<10}] {left:.0f} s left"
+        width = shutil.get_terminal_size().columns - 1
+        seconds_left = (time.monotonic() - start) / epoch * (epochs - epoch)
+        line += f"  [{'#' * round(10 * epoch / epochs):.<10}] {seconds_left:.0f} s left"
         one_line_up = "\x1b[A\x1b[K" if epoch > 1 else ""
-        line = one_line_up + line[: shutil.get_terminal_size().columns - 1]
+        line = one_line_up + line[:width]
+        heading = heading[:width]
+    if epoch == 1:
+        print(heading)
     print(line, flush=True)
 
 
 def train_model(options, data, rng):
-    """Returns a new model, trained as `options` say, and its history."""
+    """Returns a new model, trained as `options` say, its history, and how its plane unfolded.
+
+    The last is the mean codes of the first test images before the training and after each epoch.
+    """
     keras.utils.set_random_seed(options.seed)
     model = VAE(options.reconstruction_loss, options.kl_weight)
-    settings = {name: getattr(options, name) for name in SCHEDULE}
-    rows = train(model, data.x_train, data.x_validation, rng=rng, xla=xla_available(), **settings)
-    history, start = [], time.monotonic()
-    for row in rows:
-        history.append(row)
+    count = min(UNFOLDING_IMAGES, UNFOLDING_CODES // options.epochs + 1)
+    watched = scale(data.x_test[:count])
+    unfolding = []
+    start = time.monotonic()
+
+    def keep_codes():
+        z_mean, _ = model.encoder(watched)
+        unfolding.append(z_mean.numpy())
+
+    def on_epoch(row):
         print_row(row, options.epochs, start)
-    return model, history
+        keep_codes()
+
+    keep_codes()
+    history = train(
+        model,
+        data.x_train,
+        data.x_validation,
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        learning_rate=options.learning_rate,
+        rng=rng,
+        xla=xla_available(),
+        on_epoch=on_epoch,
+    )
+    return model, history, unfolding
 
 
 def assess_model(model, data, rng):
@@ -776,9 +1013,11 @@ def assess_model(model, data, rng):
         raise InputError(f"the test loss is {test.loss}; train another model")
     z_mean, z_log_sigma_sq = encode(model, data.x_test)
     train_codes, _ = encode(model, data.x_train)
-    accuracy = neighbour_accuracy(train_codes.numpy(), data.y_train, z_mean.numpy(), data.y_test)
-    line = "test loss {loss:.4f} = {reconstruction:.4f} reconstruction + {weight:g} x {kl:.4f} KL"
-    print(line.format(weight=model.kl_weight, **test._asdict()))
+    accuracy = neighbour_accuracy(train_codes, data.y_train, z_mean, data.y_test)
+    print(
+        f"test loss {test.loss:.4f} = {test.reconstruction:.4f} reconstruction "
+        f"+ {model.kl_weight:g} x {test.kl:.4f} KL"
+    )
     print(f"accuracy {accuracy:.4f} of the vote of the {NEIGHBOURS} nearest training codes")
     if test.kl < COLLAPSED_KL:
         note(
@@ -786,20 +1025,84 @@ def assess_model(model, data, rng):
             "reconstruction; try another --seed or a smaller --kl-weight."
         )
     z = sample_latent(z_mean, z_log_sigma_sq, epsilon).numpy()
-    return z_mean.numpy(), z, {"test": test._asdict(), "neighbour_accuracy": accuracy}
+    return z_mean, z, {"test": test._asdict(), "neighbour_accuracy": accuracy}
 
 
 def check_run(options, data):
     """Raises InputError for what would end the run, or spoil its files, only after the training."""
-    if options.model is None and len(data.x_train) < options.batch_size:
+    if options.model is not None:
+        held = [name for name in TRAINING_FILES if (options.output_dir / name).exists()]
+        if held:
+            raise InputError(
+                f"{options.output_dir}: holds a training's {', '.join(held)}; set --output-dir"
+            )
+    elif len(data.x_train) < options.batch_size:
         raise InputError(
             f"{data.name}: fewer training images ({len(data.x_train):,}) than a batch; choose a "
-            f"--batch-size below {options.batch_size:,}"
+            f"--batch-size of at most {len(data.x_train)}"
         )
     write_files(options.output_dir, {})
-    held = ", ".join(name for name in TRAINING_FILES if (options.output_dir / name).exists())
-    if options.model is not None and held:
-        raise InputError(f"{options.output_dir}: holds a training's {held}; set --output-dir")
+
+
+def metrics_of_run(options, data, model, results):
+    """The settings and results of a run, for metrics.json."""
+    if options.model is None:
+        settings = {
+            "epochs": options.epochs,
+            "batch_size": options.batch_size,
+            "learning_rate": options.learning_rate,
+        }
+    else:
+        settings = {"model": options.model}
+    return {
+        "data": data.name,
+        "train_images": len(data.x_train),
+        "test_images": len(data.x_test),
+        **settings,
+        "reconstruction_loss": model.reconstruction_loss,
+        "kl_weight": model.kl_weight,
+        "seed": options.seed,
+        **results,
+    }
+
+
+def csv_bytes(rows):
+    """`rows`, dicts with the same keys, as a CSV file with a heading."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def draw_figures(model, data, z, history):
+    """Returns the pictures of a run by file name; `z`: a code drawn for each test image."""
+    figures = {
+        "reconstructions.png": reconstructions_figure(
+            scale(data.x_test[:10]), model.decode_pixels(z[:10])
+        )
+    }
+    if LATENT_SIZE == 2:
+        figures["latent_scatter.png"] = latent_scatter_figure(z, data.y_test, data.classes)
+        figures["manifold.png"] = manifold_figure(model.decode_pixels(manifold_codes()))
+    if history:
+        figures["training_curves.png"] = training_curves_figure(history)
+    return figures
+
+
+def draw_page(model, data, z_mean, history, unfolding):
+    """Returns the page by its file name; a note says where there can be none."""
+    if LATENT_SIZE != 2:
+        note(
+            f"codes of {LATENT_SIZE} numbers lie in no plane: latent_scatter.png, manifold.png and "
+            f"{PAGE} are not written."
+        )
+        return {}
+    if not PAGE_TEMPLATE.is_file():
+        note(f"{PAGE_TEMPLATE} is missing: no {PAGE} is made.")
+        return {}
+    losses_at_means = evaluate(model, data.x_test, np.zeros_like(z_mean))
+    return {PAGE: explorer_page(model, data, z_mean, losses_at_means, history, unfolding)}
 
 
 def run(options):
@@ -807,64 +1110,80 @@ def run(options):
     model = None if options.model is None else load_model(options.model)
     data = load_data(options.data)
     check_run(options, data)
-    counts = (f"{len(images):,}" for images in (data.x_train, data.x_validation, data.x_test))
-    text = "{}: {} training, {} validation and {} test images; losses in nats per image"
-    print(text.format(data.name, *counts), flush=True)
-    history = []
+    print(
+        f"{data.name}: {len(data.x_train):,} training, {len(data.x_validation):,} validation and "
+        f"{len(data.x_test):,} test images; losses in nats per image",
+        flush=True,
+    )
     training_rng, test_rng = np.random.default_rng(options.seed).spawn(2)
+    history, unfolding = [], []
     if model is None:
-        model, history = train_model(options, data, training_rng)
+        model, history, unfolding = train_model(options, data, training_rng)
     z_mean, z, results = assess_model(model, data, test_rng)
 
-    reconstruction = model.decode_pixels(z[:10])
-    figures = {
-        "reconstructions": reconstructions_figure(scale(data.x_test[:10]), reconstruction),
-        "latent_scatter": latent_scatter_figure(z, data.y_test, data.classes),
-        "manifold": manifold_figure(model.decode_pixels(manifold_codes())),
-    }
-    settings = {name: getattr(options, name) for name in (SCHEDULE if history else ["model"])}
-    record = {"data": data.name, "train_images": len(data.x_train), "test_images": len(data.x_test)}
-    record |= settings | {"reconstruction_loss": model.reconstruction_loss}
-    record |= {"kl_weight": model.kl_weight, "seed": options.seed} | results
-    files = {"metrics.json": f"{json.dumps(record, indent=2)}\n".encode()}
+    metrics = metrics_of_run(options, data, model, results)
+    files = {"metrics.json": f"{json.dumps(metrics, indent=2)}\n".encode()}
     if history:
-        figures["training_curves"] = training_curves_figure(history)
-        rows = [history[0], *(row.values() for row in history)]
-        files["history.csv"] = "".join(",".join(map(str, row)) + "\n" for row in rows).encode()
+        files["history.csv"] = csv_bytes(history)
         files["vae.keras"] = functools.partial(save_model, model)
-    for name, figure in figures.items():
-        figure.set_dpi(200)
-        files[f"{name}.png"] = FigureCanvasAgg(figure).print_png  # savefig would draw it twice
-    if PAGE_TEMPLATE.is_file():
-        losses = evaluate(model, data.x_test, np.zeros_like(z))  # of the means
-        files["explorer.html"] = explorer_page(model, data, z_mean, losses)
-    else:
-        note(f"{PAGE_TEMPLATE} is missing: no explorer.html is made.")
+    for name, figure in draw_figures(model, data, z, history).items():
+        files[name] = functools.partial(save_figure, figure)
+    files |= draw_page(model, data, z_mean, history, unfolding)
     for path in write_files(options.output_dir, files):
         print(f"wrote {path}", flush=True)
-    if options.show and path.suffix == ".html" and not webbrowser.open(path.resolve().as_uri()):
-        note(f"no browser can be opened here; the page is {path}.")
+    if options.show and PAGE in files:
+        show(options.output_dir / PAGE)
+
+
+def show(page):
+    """Opens the page in a browser; a note says where there is none."""
+    if not webbrowser.open(page.resolve().as_uri()):
+        note(f"no browser can be opened here; the page is {page}.")
+
+
+def interrupt(signal_number, stack_frame):
+    """Ends the program where it stands: an exception might be dropped by the code that it hits."""
+    for directory in unfinished_directories:
+        shutil.rmtree(directory, ignore_errors=True)
+    os.write(sys.stderr.fileno(), b"vae_mnist.py: interrupted\n")
+    os._exit(130)
 
 
 def main(argv=None):
     """Runs the program with the arguments `argv` and returns its exit status."""
     try:
-        run(parse_arguments(argv))
+        run(parse_arguments(sys.argv[1:] if argv is None else argv))
     except (InputError, FloatingPointError) as error:
         print(f"vae_mnist.py: error: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # the reader of the output has left, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left to flush
+    except KeyboardInterrupt:  # in a notebook, where `interrupt` would end the kernel
+        print("vae_mnist.py: interrupted", file=sys.stderr)
+        return 130
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        # Standard output cannot be written; nor can what is left to flush.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):  # else its reader has left, as `head` does
+            why = f"standard output cannot be written ({reason(error)})"
+            print(f"vae_mnist.py: error: {why}", file=sys.stderr)
         return 1
     return 0
 
 
+def own_the_process():
+    """Sets what a program may set for its whole process, and `%run` in a notebook may not."""
+    gc.freeze()  # what was imported stays: no search for garbage goes through it
+    atexit.register(gc.freeze)
+    sys.stdout.reconfigure(errors="backslashreplace")  # a path may hold what it can't show
+    signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGTERM, interrupt)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if not hasattr(sys, "ps1") and not sys.flags.interactive:  # %run, python -i
+        own_the_process()
+    gc.enable()
     tf.config.experimental.enable_op_determinism()  # some operations on a GPU are not otherwise
-    try:
-        sys.exit(main())
-    finally:
-        if AS_PROGRAM:
-            gc.freeze()  # what is left to do takes no second search for garbage
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(main())

@@ -6,7 +6,6 @@ nats, or None where there is none. Frameworks are imported inside: a contender's
 own framework only, and a missing one is found out there.
 """
 
-import functools
 import sys
 from pathlib import Path
 
@@ -30,10 +29,7 @@ def this_project(images, batch_size):
     vae_mnist.keras.utils.set_random_seed(0)
     model = vae_mnist.VAE()
     optimizer = vae_mnist.adam(model, LEARNING_RATE)
-    run_epoch = tf.function(
-        functools.partial(vae_mnist.train_epoch, model, optimizer),
-        jit_compile=vae_mnist.xla_available(),
-    )
+    run_epoch = vae_mnist.compile_epoch(model, optimizer, vae_mnist.xla_available())
     on_device = tf.constant(images)
     rng = np.random.default_rng(0)
 

@@ -1,5 +1,6 @@
-"""What the tests share: the script as a child process, data sets to order, and a model."""
+"""What the tests share: the script as a child process, data sets to order, models and runs."""
 
+import contextlib
 import functools
 import gzip
 import os
@@ -8,6 +9,8 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +26,17 @@ IDX_NAMES = {
     "x_test": "t10k-images-idx3-ubyte",
     "y_test": "t10k-labels-idx1-ubyte",
 }
+OUTPUT_FILES = (
+    "explorer.html",
+    "history.csv",
+    "latent_scatter.png",
+    "manifold.png",
+    "metrics.json",
+    "reconstructions.png",
+    "training_curves.png",
+    "vae.keras",
+)
+OFFLINE = {"https_proxy": "http://127.0.0.1:9"}  # nothing listens at the discard port
 
 sys.path.insert(0, str(ROOT))
 
@@ -31,11 +45,16 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import vae_mnist  # noqa: E402
 
+posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals, users and limits")
 
-def start_script(*arguments, **environment):
-    """Starts the script as a user does; `environment` is added to this process' own."""
+
+# ---- The script as a program ---------------------------------------------------------------------
+
+
+def start(*command, **environment):
+    """Starts a program of Python; `environment` is added to this process' own."""
     return subprocess.Popen(
-        [sys.executable, SCRIPT, *map(str, arguments)],
+        [sys.executable, *map(str, command)],
         env=os.environ | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -43,18 +62,29 @@ def start_script(*arguments, **environment):
     )
 
 
-def finish(process):
-    """Waits for a started script: its exit status, its output, its errors.
+def start_script(*arguments, **environment):
+    """Starts the script as a user does."""
+    return start(SCRIPT, *arguments, **environment)
 
-    The errors are without the notices that TensorFlow prints before it reads its settings.
-    """
+
+def finish(process):
+    """Waits for a started program: its exit status, its output, its errors."""
     out, err = process.communicate(timeout=120)
-    own = [
-        line
-        for line in err.splitlines(keepends=True)
-        if not re.match(r"WARNING: All log messages before absl|[IWE]\d{4} \d\d:\d\d:", line)
-    ]
-    return process.returncode, out, "".join(own)
+    return process.returncode, out, without_notices(err)
+
+
+def without_notices(err):
+    """`err` without the notices that TensorFlow prints before it reads its settings."""
+    notice = re.compile(r"WARNING: All log messages before absl|[IWE]\d{4} \d\d:\d\d:")
+    return "".join(line for line in err.splitlines(keepends=True) if not notice.match(line))
+
+
+def run_python(program, *arguments, **environment):
+    """Runs `program`, a text, as a user's own that imports the script; returns its output."""
+    process = start("-c", program, *arguments, **{"PYTHONPATH": str(ROOT)} | environment)
+    status, out, err = finish(process)
+    assert status == 0, err
+    return out
 
 
 def exit_status(*arguments):
@@ -63,6 +93,90 @@ def exit_status(*arguments):
         return vae_mnist.main([*map(str, arguments)])
     except SystemExit as stop:
         return stop.code
+
+
+def contents(directory):
+    """What a directory holds: bytes by name."""
+    return {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
+
+
+def old_results(parent):
+    """Makes an output directory that already holds a file of each kind."""
+    directory = parent / "old results"
+    directory.mkdir()
+    for name in OUTPUT_FILES:
+        (directory / name).write_text(f"old {name}")
+    return directory
+
+
+@pytest.fixture
+def output(tmp_path):
+    return old_results(tmp_path)
+
+
+@pytest.fixture
+def without_figures(monkeypatch):
+    """Runs draw no figures, which takes most of a short run's time."""
+    monkeypatch.setattr(vae_mnist, "draw_figures", lambda *arguments: {})
+
+
+@pytest.fixture
+def refused(output, monkeypatch, capsys):
+    """Runs the program, which must refuse before it trains; returns the one line of its error."""
+
+    def run(*arguments):
+        monkeypatch.setattr(vae_mnist, "train", lambda *args, **kwargs: pytest.fail("it trains"))
+        before = contents(output)
+        status = exit_status("--output-dir", output, *arguments)
+        out, err = capsys.readouterr()
+        assert contents(output) == before
+        assert status == 2
+        assert out == ""
+        assert err.startswith("vae_mnist.py: error: ")
+        assert err.count("\n") == 1
+        return err
+
+    return run
+
+
+@contextlib.contextmanager
+def ordinary_user():
+    """Without the rights of root, for whom no file is read-only."""
+    if os.geteuid() == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(os.getuid())
+
+
+@pytest.fixture
+def public_directory():
+    """A directory that every user may enter, unlike pytest's."""
+    with tempfile.TemporaryDirectory() as directory:
+        os.chmod(directory, 0o755)
+        yield Path(directory)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def results(request, small_file, tmp_path_factory):
+    """What child processes have shown, futures by name.
+
+    The functions of a module's BACKGROUND are called before the first test, with the file of the
+    few digits and a new directory: their processes use another core than the tests.
+    """
+    functions = {}
+    for item in request.session.items:
+        functions |= getattr(item.module, "BACKGROUND", {})
+    pool = ThreadPoolExecutor(2)
+    yield {
+        name: pool.submit(function, small_file, tmp_path_factory.mktemp("background"))
+        for name, function in functions.items()
+    }
+    pool.shutdown(cancel_futures=True)
+
+
+# ---- Data sets -----------------------------------------------------------------------------------
 
 
 def idx_bytes(array):
@@ -103,15 +217,16 @@ def small_file(tmp_path_factory, digits):
     return path
 
 
+# ---- Models and runs -----------------------------------------------------------------------------
+
+
 @functools.cache
 def trained(reconstruction_loss="squared-error"):
     """A model trained for a few seconds on the bundled digits, and these."""
     data = vae_mnist.load_data(BUNDLED)
     vae_mnist.keras.utils.set_random_seed(0)
     model = vae_mnist.VAE(reconstruction_loss)
-    settings = {"epochs": 50, "batch_size": 128, "learning_rate": 0.001}
-    rng = np.random.default_rng(0)
-    list(vae_mnist.train(model, data.x_train, data.x_validation, rng=rng, **settings))
+    vae_mnist.train(model, data.x_train, data.x_validation, epochs=50, rng=0)
     return model, data
 
 
@@ -122,28 +237,41 @@ def model():
     return vae_mnist.VAE()
 
 
-@pytest.fixture
-def output(tmp_path):
-    """An output directory that already holds a file of each kind."""
-    directory = tmp_path / "old results"
-    directory.mkdir()
-    for name in OUTPUT_FILES:
-        (directory / name).write_text(f"old {name}")
+FINISHED = {"epochs": 40, "batch-size": 20, "learning-rate": 0.002, "seed": 11, "kl-weight": 0.5}
+FINISHED["reconstruction-loss"] = "cross-entropy"
+
+
+def run_options(options):
+    """The arguments of the command line for a dict of options."""
+    return [part for name, value in options.items() for part in (f"--{name}", value)]
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory, small_file):
+    """The directory of a run on the few digits, with no option at its default."""
+    directory = tmp_path_factory.mktemp("finished") / "größe" / "ディレクトリ"
+    assert exit_status("--data", small_file, "--output-dir", directory, *run_options(FINISHED)) == 0
     return directory
 
 
-OUTPUT_FILES = (
-    "explorer.html",
-    "history.csv",
-    "latent_scatter.png",
-    "manifold.png",
-    "metrics.json",
-    "reconstructions.png",
-    "training_curves.png",
-    "vae.keras",
-)
+@pytest.fixture(scope="session")
+def default_runs(tmp_path_factory):
+    """Two equal runs of the script without a network, side by side, as a user makes them.
 
-
-def contents(directory):
-    """What a directory holds: bytes by name."""
-    return {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
+    For each its status, output, errors and directory. The terminal of the second cannot show the
+    name of its directory.
+    """
+    directories = [tmp_path_factory.mktemp("run") / name for name in ("output", "größe")]
+    processes = [
+        start_script(
+            *("--epochs", 3, "--output-dir", directory),
+            **OFFLINE,
+            KERAS_HOME=str(directory.parent),
+            PYTHONIOENCODING=encoding,
+        )
+        for directory, encoding in zip(directories, ("utf-8", "ascii:strict"), strict=True)
+    ]
+    return [
+        (*finish(process), directory)
+        for process, directory in zip(processes, directories, strict=True)
+    ]

@@ -1,25 +1,40 @@
 """The benchmark of the ways to train runs, and names what it cannot measure."""
 
 import re
-import subprocess
-import sys
 
-from conftest import ROOT
+from conftest import ROOT, finish, start
+
+CONTENDERS = ["TensorFlow 1 graph, feed_dict", "floor: five products and Adam"]
 
 
-def test_the_benchmark_measures_contenders_in_turns(tmp_path):
-    contenders = ["TensorFlow 1 graph, feed_dict", "floor: five products and Adam"]
-    command = [sys.executable, ROOT / "benchmarks" / "training_speed.py"]
-    arguments = ["--epochs", "1", "--chart", tmp_path / "chart.png", "--only", *contenders]
-    run = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=120)
-    assert run.returncode == 0, run.stderr
+def training_speed(small_file, directory):
+    """The table that the benchmark prints, and the bytes of its chart."""
+    chart = directory / "chart.png"
+    options = ["--epochs", 1, "--chart", chart, "--only", *CONTENDERS]
+    status, out, err = finish(start(ROOT / "benchmarks" / "training_speed.py", *options))
+    assert status == 0, err
+    return out, chart.read_bytes()
+
+
+def whole_run(small_file, directory):
+    options = ["parts", "--runs", 1, "--epochs", 2]
+    status, out, err = finish(start(ROOT / "benchmarks" / "whole_run.py", *options))
+    assert status == 0, err
+    return out
+
+
+BACKGROUND = {"training speed": training_speed, "whole run": whole_run}
+
+
+def test_the_benchmark_measures_contenders_in_turns(results):
+    table, chart = results["training speed"].result()
     for name, number in (
         ("this project", r"[\d.]+"),
-        (contenders[0], r"[\d.]+"),
-        (contenders[1], "-"),
+        (CONTENDERS[0], r"[\d.]+"),
+        (CONTENDERS[1], "-"),
     ):
-        assert re.search(rf"^{name} +[\d.]+ .* {number}$", run.stdout, re.MULTILINE)
-    assert (tmp_path / "chart.png").read_bytes().startswith(b"\x89PNG")
+        assert re.search(rf"^{name} +[\d.]+ .* {number}$", table, re.MULTILINE)
+    assert chart.startswith(b"\x89PNG")
 
 
 def test_a_missing_peer_is_named_as_not_measured(monkeypatch, capsys):
@@ -34,11 +49,8 @@ def test_a_missing_peer_is_named_as_not_measured(monkeypatch, capsys):
     assert missing.split(maxsplit=2)[2] == "not measured: No module named 'torch'"
 
 
-def test_the_parts_of_a_run_add_up_to_the_whole_process():
-    command = [sys.executable, ROOT / "benchmarks" / "whole_run.py", "parts"]
-    arguments = ["--runs", "1", "--epochs", "2"]
-    run = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=120)
-    assert run.returncode == 0, run.stderr
-    *parts, whole = map(float, re.findall(r"([\d.]+) s$", run.stdout, re.MULTILINE))
+def test_the_parts_of_a_run_add_up_to_the_whole_process(results):
+    text = results["whole run"].result()
+    *parts, whole = map(float, re.findall(r"([\d.]+) s$", text, re.MULTILINE))
     assert len(parts) == 6
     assert abs(sum(parts) - whole) < 0.04  # each is rounded

@@ -40,7 +40,7 @@ def measured():
     for image, z_mean, z_log_sigma_sq in zip(
         images, *(np.float64(code) for code in vae_mnist.encode(model, images)), strict=True
     ):
-        x = vae_mnist.scale(image).numpy()
+        x = vae_mnist.scale(image).numpy()[0]
         log_joint = log_normal(grid) - errors(decoded, x)
         log_evidence = logsumexp(log_joint) + 2 * np.log(STEP)
         log_q = log_normal(grid, z_mean, z_log_sigma_sq)

@@ -1,12 +1,38 @@
-"""Every form of data set is read alike, and whatever is no data set is refused."""
+"""Every form of data set is read alike, whatever is none is refused, MNIST is fetched once."""
 
 import gzip
+import hashlib
+import http.server
+import pickle
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import urllib.request
+import zipfile
 
 import numpy as np
 import pytest
-from conftest import BUNDLED, IDX_NAMES, KEYS, idx_bytes, write_idx
+from conftest import (
+    BUNDLED,
+    IDX_NAMES,
+    KEYS,
+    OFFLINE,
+    ROOT,
+    SCRIPT,
+    contents,
+    finish,
+    ordinary_user,
+    posix,
+    start,
+    write_idx,
+)
 
 import vae_mnist
+
+# ---- Good data -----------------------------------------------------------------------------------
 
 
 @pytest.fixture(params=["npz", "idx", "idx.gz"])
@@ -57,9 +83,364 @@ def test_the_bundled_set_has_400_training_and_100_test_images_of_each_digit(data
     assert (data.x_train.min(), data.x_train.max()) == (0, 255)
 
 
-def test_scaled_pixels_are_from_0_to_1():
-    scaled = vae_mnist.scale(np.array([0, 51, 255], np.uint8))
-    np.testing.assert_array_equal(scaled, np.array([0, 0.2, 1], np.float32))
+def dotted(directory):
+    """Kaggle's names."""
+    for path in directory.iterdir():
+        path.rename(path.with_name(path.name.replace("-idx", ".idx")))
+    return directory
+
+
+def dotted_beside_folders(directory):
+    """Kaggle's archive: beside each file a folder, of the ordinary name, that holds it again."""
+    for path in list(dotted(directory).iterdir()):
+        folder = path.with_name(path.name.replace(".idx", "-idx"))
+        folder.mkdir()
+        shutil.copy(path, folder / folder.name)
+    return directory
+
+
+def torchvision(directory):
+    raw = directory / "root" / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for name in IDX_NAMES.values():
+        shutil.move(directory / name, raw / name)
+        (raw / f"{name}.gz").write_bytes(b"the archive that torchvision leaves beside it")
+    return directory / "root"
+
+
+@pytest.mark.parametrize("arrange", [dotted, dotted_beside_folders, torchvision])
+def test_idx_files_are_found_where_others_leave_them(arrange, digits, tmp_path):
+    directory = arrange(write_idx(tmp_path / "idx", digits))
+    np.testing.assert_array_equal(
+        vae_mnist.load_data(directory).x_test, digits["x_test"].reshape(60, 784)
+    )
+
+
+def test_the_bundled_file_has_the_layout_of_keras():
+    with np.load(BUNDLED) as archive:
+        assert {key: archive[key].shape for key in archive} == dict(
+            zip(KEYS, [(4000, 28, 28), (4000,), (1000, 28, 28), (1000,)], strict=True)
+        )
+        assert {archive[key].dtype for key in archive} == {np.dtype(np.uint8)}
+
+
+@pytest.mark.parametrize(("count", "held_out"), [(2, 1), (23, 1), (24, 2), (240, 20)])
+def test_the_first_twelfth_is_held_out(count, held_out, tmp_path, digits):
+    few = digits | {key: digits[key][:count] for key in ("x_train", "y_train")}
+    np.savez(tmp_path / "few.npz", **few)
+    data = vae_mnist.load_data(tmp_path / "few.npz")
+    assert (len(data.x_validation), len(data.x_train)) == (held_out, count - held_out)
+
+
+def test_images_with_an_axis_for_one_channel_are_taken(tmp_path, digits):
+    channels = {key: digits[key][..., None] for key in ("x_train", "x_test")}
+    np.savez(tmp_path / "channels.npz", **digits | channels)
+    data = vae_mnist.load_data(tmp_path / "channels.npz")
+    np.testing.assert_array_equal(data.x_test, digits["x_test"].reshape(60, 784))
+
+
+@pytest.mark.parametrize("highest", [2, 254, 255])
+def test_the_brightest_pixel_may_be_anything_up_to_255(highest, tmp_path, digits):
+    np.savez(tmp_path / "dim.npz", **digits | {"x_test": np.minimum(digits["x_test"], highest)})
+    assert vae_mnist.load_data(tmp_path / "dim.npz").x_test.max() == highest
+
+
+# ---- Bad data ------------------------------------------------------------------------------------
+
+
+class Trap:
+    """Leaves a file behind when it is unpickled."""
+
+    def __init__(self, path):
+        """The file will be at `path`."""
+        self.path = path
+
+    def __reduce__(self):
+        """Pickled as a call that writes the file."""
+        return (open, (self.path, "w"))
+
+
+# Each function makes a data set that is wrong in one way, from good arrays, and returns its path;
+# the text is what the message must name.
+
+
+def npz(tmp_path, digits, **changes):
+    path = tmp_path / "größe and space.npz"
+    arrays = {key: array for key, array in (digits | changes).items() if array is not None}
+    np.savez(path, **arrays)
+    return path
+
+
+def truncated_npz(tmp_path, digits):
+    path = npz(tmp_path, digits)
+    path.write_bytes(path.read_bytes()[:-1000])
+    return path
+
+
+def corrupt_npz(tmp_path, digits):
+    path = npz(tmp_path, digits)
+    content = bytearray(path.read_bytes())
+    content[5000] ^= 255
+    path.write_bytes(content)
+    return path
+
+
+def text_file(tmp_path, digits):
+    path = tmp_path / "notes.npz"
+    path.write_text("no digits here")
+    return path
+
+
+def single_array(tmp_path, digits):
+    path = tmp_path / "digits.npy"
+    np.save(path, digits["x_train"])
+    return path
+
+
+def pickled(tmp_path, digits):
+    return npz(tmp_path, digits, y_test=np.array([Trap(tmp_path / "sprung"), None], dtype=object))
+
+
+def bare_pickle(tmp_path, digits):
+    path = tmp_path / "digits.npz"
+    path.write_bytes(pickle.dumps(Trap(tmp_path / "sprung")))
+    return path
+
+
+def idx(key, change, compress=False):
+    """The four IDX files, the content of that of `key` changed."""
+
+    def make(tmp_path, digits):
+        directory = write_idx(tmp_path / "idx ä", digits, compress)
+        path = directory / (IDX_NAMES[key] + (".gz" if compress else ""))
+        path.write_bytes(change(path.read_bytes()))
+        return directory
+
+    return make
+
+
+def dimension(index, value):
+    """A change of an IDX header: dimension `index` becomes `value`."""
+    return lambda content: (
+        content[: 4 + 4 * index] + value.to_bytes(4, "big") + content[8 + 4 * index :]
+    )
+
+
+def without_a_file(tmp_path, digits):
+    directory = write_idx(tmp_path / "idx", digits)
+    (directory / IDX_NAMES["y_test"]).unlink()
+    return directory
+
+
+def directory_for_a_file(tmp_path, digits):
+    directory = without_a_file(tmp_path, digits)
+    (directory / IDX_NAMES["y_test"]).mkdir()
+    return directory
+
+
+def changed(**changes):
+    return lambda tmp_path, digits: npz(
+        tmp_path, digits, **{key: change(digits[key]) for key, change in changes.items()}
+    )
+
+
+BAD_DATA = {
+    "a path that does not exist": (lambda tmp_path, digits: tmp_path / "nö where", "nö where"),
+    "an empty directory": (lambda tmp_path, digits: tmp_path, "train-labels-idx1-ubyte, t10k-im"),
+    "a directory without one file": (without_a_file, "lacks t10k-labels-idx1-ubyte;"),
+    "a directory in place of a file": (directory_for_a_file, "lacks t10k-labels-idx1-ubyte;"),
+    "an empty file": (idx("x_test", lambda content: b""), "t10k-images-idx3-ubyte: ends within"),
+    "a truncated gzip file": (
+        idx("x_train", lambda content: content[:-20], compress=True),
+        "train-images-idx3-ubyte.gz: cannot be read",
+    ),
+    "a corrupt gzip file": (
+        idx("x_train", lambda content: content[:500] + b"\xff\0\xff" + content[503:], True),
+        "train-images-idx3-ubyte.gz: cannot be read",
+    ),
+    "no gzip file": (
+        idx("y_train", gzip.decompress, compress=True),
+        "train-labels-idx1-ubyte.gz: cannot be read (Not a gzipped file",
+    ),
+    "no IDX file": (idx("y_test", lambda content: b"1,2,3,4"), "no IDX header"),
+    "an IDX file of floats": (
+        idx("y_test", lambda content: b"\0\0\x0d" + content[3:]),
+        "no IDX header for unsigned bytes",
+    ),
+    "an IDX header cut off": (idx("x_test", lambda content: content[:9]), "ends within its header"),
+    "a truncated IDX file": (idx("x_test", lambda content: content[:-1]), "the file holds 47,039"),
+    "a longer IDX file": (idx("x_test", lambda content: content + b"!"), "the file holds more"),
+    "a huge dimension": (idx("x_test", dimension(0, 2**31)), "promises 1,683,627,180,032 values"),
+    "a negative dimension": (idx("x_test", dimension(1, 2**32 - 1)), "the file holds 47,040"),
+    "a bomb: a promise in a small gzip file": (
+        idx(
+            "x_test",
+            lambda content: gzip.compress(dimension(0, 2**32 - 1)(gzip.decompress(content))),
+            compress=True,
+        ),
+        "promises 3,367,254,359,280 values",
+    ),
+    "255 dimensions": (
+        idx("x_test", lambda content: b"\0\0\x08\xff" + 255 * b"\0\0\0\x01" + b"!"),
+        "t10k-images-idx3-ubyte: cannot be read",
+    ),
+    "a truncated npz file": (truncated_npz, "größe and space.npz: cannot be read (no complete"),
+    "a corrupt npz file": (corrupt_npz, "größe and space.npz: cannot be read (Bad CRC-32"),
+    "a text file": (text_file, "notes.npz: cannot be read (no complete .npz file)"),
+    "an npy file": (single_array, "digits.npy: cannot be read (no complete .npz file)"),
+    "an npz file without a key": (changed(y_test=lambda labels: None), "lacks y_test;"),
+    "an npz file without two keys": (
+        changed(y_train=lambda labels: None, x_test=lambda images: None),
+        "lacks y_train, x_test;",
+    ),
+    "an npz file with Python objects": (pickled, "Object arrays cannot be loaded"),
+    "a pickle": (bare_pickle, "digits.npz: cannot be read"),
+    "images of another size": (changed(x_test=lambda images: images[:, :27]), "shape (60, 27, 28)"),
+    "flat images": (changed(x_train=lambda images: images.reshape(-1, 784)), "shape (240, 784)"),
+    "colour images": (
+        changed(x_train=lambda images: np.stack(3 * [images], axis=-1)),
+        "(240, 28, 28, 3)",
+    ),
+    "narrow images": (changed(x_test=lambda images: images[:, :, :27]), "shape (60, 28, 27)"),
+    "a pixel of 256": (
+        changed(x_test=lambda images: images.astype(int) + (images == 255)),
+        "test set: pixels from 0 to 256",
+    ),
+    "a pixel of -1": (
+        changed(x_train=lambda images: images.astype(int) - (images == 0)),
+        "training set: pixels from -1 to 255",
+    ),
+    "binary images": (
+        changed(x_train=lambda images: images // 128),
+        "pixels from 0 to 1; they must be whole numbers from 0 to 255: scale them",
+    ),
+    "pixels above 255": (
+        changed(x_train=lambda images: images.astype(int) + 300),
+        "pixels from 300 to 555",
+    ),
+    "pixels below 0": (
+        changed(x_test=lambda images: images.astype(int) - 256),
+        "test set: pixels from -256 to -1",
+    ),
+    "pixels in [0, 1]": (
+        changed(x_train=lambda images: images / 255),
+        "pixels of type float64; they must be whole numbers from 0 to 255: scale them",
+    ),
+    "pixels that are not a number": (
+        changed(x_test=lambda images: images * np.float32("nan")),
+        "pixels of type float32",
+    ),
+    "pixels as text": (changed(x_test=lambda images: images.astype(str)), "pixels of type <U3"),
+    "fewer labels than images": (
+        changed(y_test=lambda labels: labels[:-1]),
+        "60 images but 59 labels",
+    ),
+    "labels one-hot": (changed(y_test=lambda labels: np.eye(10)[labels]), "labels of shape (60, 1"),
+    "labels as text": (changed(y_test=lambda labels: labels.astype(str)), "type <U3"),
+    "no training images": (
+        changed(x_train=lambda images: images[:0], y_train=lambda labels: labels[:0]),
+        "training set: holds no images",
+    ),
+    "no test images": (
+        changed(x_test=lambda images: images[:0], y_test=lambda labels: labels[:0]),
+        "test set: holds no images",
+    ),
+    "fewer training images than a batch": (
+        changed(x_train=lambda images: images[:130], y_train=lambda labels: labels[:130]),
+        "fewer training images (120) than a batch; choose a --batch-size of at most 120",
+    ),
+    "one training image": (
+        changed(x_train=lambda images: images[:1], y_train=lambda labels: labels[:1]),
+        "training set: holds one image; give at least two",
+    ),
+    "more labels than images in IDX files": (
+        idx("y_test", lambda content: dimension(0, 61)(content) + b"!"),
+        "labels-idx1-ubyte: 60 images but labels of shape (61,); give one label an image",
+    ),
+    "labels one-hot in IDX files": (
+        idx("y_train", lambda content: b"\0\0\x08\x02\0\0\0\xf0\0\0\0\x0a" + bytes(2400)),
+        "240 images but labels of shape (240, 10)",
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "culprit"), BAD_DATA.values(), ids=BAD_DATA)
+def test_bad_data_is_refused_in_one_line(make, culprit, tmp_path, digits, refused):
+    assert culprit in refused("--data", make(tmp_path, digits))
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_the_trap_of_the_pickle_tests_works(tmp_path):
+    pickle.loads(pickle.dumps(Trap(tmp_path / "sprung"))).close()
+    assert (tmp_path / "sprung").exists()
+
+
+def test_where_files_are_missing_the_message_names_what_is_there(tmp_path):
+    (tmp_path / "holiday photos").mkdir()
+    (tmp_path / "t10k-images-idx3-ubyte").touch()
+    with pytest.raises(vae_mnist.InputError) as error:
+        vae_mnist.load_data(tmp_path)
+    assert "lacks train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-labels" in str(error.value)
+    assert "it holds ['holiday photos', 't10k-images-idx3-ubyte']" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("digits.parquet", b"PAR1" + 40 * b"\0" + b"PAR1"),
+        ("digits.csv", b"label,pixel0\n7,0\n"),
+        ("mnist.pkl.gz", gzip.compress(pickle.dumps([1, 2, 3]))),
+        ("train-images-idx3-ubyte.gz", gzip.compress(b"\0\0\x08\x03" + 12 * b"\0")),
+        ("train-images-idx3-ubyte", b"\0\0\x08\x03" + 12 * b"\0"),
+    ],
+)
+def test_another_kind_of_file_is_told_the_two_that_are_read(name, content, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(vae_mnist.InputError) as error:
+        vae_mnist.load_data(tmp_path / name)
+    assert f"{name}: cannot be read (no complete .npz file)" in str(error.value)
+    assert "an .npz file in Keras' layout or the directory of the four IDX files" in str(
+        error.value
+    )
+
+
+@pytest.mark.parametrize("key", ["x_train", "y_test"])
+def test_a_member_that_is_no_array_is_refused(key, tmp_path, small_file):
+    path = tmp_path / "junk.npz"
+    with zipfile.ZipFile(small_file) as old, zipfile.ZipFile(path, "w") as new:
+        for name in old.namelist():
+            new.writestr(name, b"junk" if name == f"{key}.npy" else old.read(name))
+    with pytest.raises(
+        vae_mnist.InputError, match=r"junk\.npz, (training|test) set: (images|labels)"
+    ):
+        vae_mnist.load_data(path)
+
+
+def test_a_small_gzip_file_that_expands_to_gigabytes_is_not_held_in_memory(tmp_path, digits):
+    resource = pytest.importorskip("resource", reason="needs POSIX limits of memory")
+    directory = write_idx(tmp_path / "idx", digits)
+    path = directory / IDX_NAMES["x_test"]
+    zeros = gzip.compress(bytes(1 << 28))
+    path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes()) + 8 * zeros)
+    path.unlink()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(vae_mnist.InputError, match="promises 47,040 values, the file holds more"):
+        vae_mnist.load_data(directory)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KB
+
+
+def test_a_small_file_of_labels_that_keeps_a_promise_of_gigabytes_is_not_read(tmp_path, digits):
+    resource = pytest.importorskip("resource", reason="needs POSIX limits of memory")
+    directory = write_idx(tmp_path / "idx", digits)
+    path = directory / IDX_NAMES["y_test"]
+    zeros = gzip.compress(bytes(1 << 28))
+    header = b"\0\0\x08\x01" + (1 << 31).to_bytes(4, "big")
+    path.with_name(path.name + ".gz").write_bytes(gzip.compress(header) + 8 * zeros)
+    path.unlink()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(vae_mnist.InputError, match=r"60 images but labels of shape \(2147483648,"):
+        vae_mnist.load_data(directory)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KB
 
 
 def mutate(content, rng):
@@ -133,15 +514,221 @@ def test_a_promise_of_many_images_reserves_no_memory(tmp_path, digits):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KB
 
 
-def test_idx_files_survive_a_round_trip():
-    array = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
-    assert idx_bytes(array)[:4] == b"\0\0\x08\x03"
-    assert idx_bytes(array)[-24:] == bytes(range(24))
+@posix
+@pytest.mark.parametrize("name", ["digits.npz", "train-images-idx3-ubyte"])
+def test_a_file_without_read_permission_is_refused(name, public_directory):
+    for other in ("train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"):
+        (public_directory / other).touch()
+    secret = public_directory / name
+    secret.touch(mode=0)
+    path = secret if secret.suffix else public_directory
+    with ordinary_user(), pytest.raises(vae_mnist.InputError) as error:
+        vae_mnist.load_data(path)
+    assert str(error.value).startswith(f"{secret}: cannot be read (Permission denied)")
 
 
-def test_the_bundled_file_has_the_layout_of_keras():
-    with np.load(BUNDLED) as archive:
-        assert {key: archive[key].shape for key in archive} == dict(
-            zip(KEYS, [(4000, 28, 28), (4000,), (1000, 28, 28), (1000,)], strict=True)
+# ---- MNIST from the network ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def mnist(small_file):
+    """The bytes of a file that stands for the full MNIST."""
+    return small_file.read_bytes()
+
+
+def point_at(port, monkeypatch):
+    """Has the script download from a port of this machine."""
+    monkeypatch.setattr(vae_mnist, "MNIST_URL", f"http://127.0.0.1:{port}/mnist.npz")
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch, mnist):
+    """An empty cache of Keras, and no proxy on the way to the test's server."""
+    monkeypatch.setattr(urllib.request, "_opener", None)  # it keeps the proxies of its first use
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(vae_mnist, "MNIST_SHA256", hashlib.sha256(mnist).hexdigest())
+    (tmp_path / "keras").mkdir()
+    return tmp_path / "keras" / "datasets"
+
+
+@pytest.fixture
+def serve(monkeypatch):
+    """Starts a server of bytes at MNIST_URL; returns the list that will name its requests.
+
+    It answers when it has `together` requests for the bytes. One that `stalls` goes on to hold the
+    connection after the last of them.
+    """
+    servers = []
+    end = threading.Event()
+
+    def start(body, promised=None, together=1, stalls=False):
+        requests = []
+        everyone = threading.Barrier(together, timeout=60)
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                everyone.wait()
+                requests.append(self.command)
+                self.send_response(200)
+                self.send_header("Content-Length", promised or len(body))
+                self.end_headers()
+                self.wfile.write(body)
+                if stalls:
+                    end.wait(60)
+
+            def log_message(self, *args):
+                pass
+
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        point_at(server.server_port, monkeypatch)
+        return requests
+
+    yield start
+    end.set()
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def silent_server(monkeypatch):
+    """A server at MNIST_URL that accepts connections and never answers.
+
+    It goes away in the end, so that a client that would wait for ever fails its test.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        point_at(server.getsockname()[1], monkeypatch)
+        end = threading.Timer(30, server.close)
+        end.start()
+        yield
+        end.cancel()
+
+
+def assert_bundled(capsys, why):
+    """The data are the bundled digits, and one line says why."""
+    data = vae_mnist.load_data()
+    assert data.name == "MNIST, 5,000 bundled digits"
+    assert len(data.x_test) == 1000
+    err = capsys.readouterr().err
+    assert err.startswith("note: MNIST could not be downloaded (")
+    assert why in err
+    assert err.endswith("with --data.\n")
+    assert err.count("\n") == 1
+
+
+def test_mnist_is_downloaded_once(cache, serve, mnist, digits):
+    requests = serve(mnist)
+    for _ in range(2):
+        data = vae_mnist.load_data()
+        assert data.name == "MNIST"
+        np.testing.assert_array_equal(data.x_test, digits["x_test"].reshape(60, 784))
+    assert requests == ["GET"]
+    assert contents(cache) == {"mnist.npz": mnist}
+
+
+def test_the_time_out_of_sockets_is_left_as_it_was(cache, serve, mnist):
+    serve(mnist)
+    vae_mnist.load_data()
+    assert socket.getdefaulttimeout() is None
+
+
+def test_a_damaged_cache_is_downloaded_again(cache, serve, mnist):
+    cache.mkdir()
+    (cache / "mnist.npz").write_bytes(mnist[:-5])
+    serve(mnist)
+    assert vae_mnist.load_data().name == "MNIST"
+    assert contents(cache) == {"mnist.npz": mnist}
+
+
+def test_wrong_bytes_are_refused_by_the_checksum_and_not_kept(cache, serve, mnist, capsys):
+    serve(mnist[:-1] + b"!")
+    assert_bundled(capsys, "a corrupted file came: its SHA-256 is wrong")
+    assert not cache.exists()
+
+
+def test_a_download_broken_off_is_not_kept(cache, serve, mnist, capsys):
+    serve(mnist[:1000], promised=len(mnist))
+    assert_bundled(capsys, "IncompleteRead")
+    assert not cache.exists()
+
+
+def test_without_a_network_the_bundled_digits_are_used(cache, monkeypatch, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    point_at(port, monkeypatch)
+    assert_bundled(capsys, "Connection refused")
+
+
+def test_a_proxy_that_refuses_leaves_the_bundled_digits(cache, serve, monkeypatch, capsys):
+    serve(b"")
+    proxy = vae_mnist.MNIST_URL.removesuffix("/mnist.npz")
+    monkeypatch.setenv("https_proxy", proxy)  # whose server knows no CONNECT
+    monkeypatch.setattr(vae_mnist, "MNIST_URL", "https://mnist.invalid/mnist.npz")
+    assert_bundled(capsys, "Tunnel connection failed: 501")
+
+
+def test_a_server_that_never_answers_is_left(cache, silent_server, monkeypatch, capsys):
+    assert vae_mnist.SERVER_PATIENCE == 5
+    monkeypatch.setattr(vae_mnist, "SERVER_PATIENCE", 0.5)
+    assert_bundled(capsys, "no answer in 0.5 s")
+
+
+def test_a_download_that_stalls_is_left(cache, serve, mnist, monkeypatch, capsys):
+    monkeypatch.setattr(vae_mnist, "SERVER_PATIENCE", 0.5)
+    serve(mnist[:1000], promised=len(mnist), stalls=True)
+    assert_bundled(capsys, "no answer in 0.5 s")
+    assert not cache.exists()
+
+
+def test_two_runs_may_download_at_the_same_time(cache, serve, mnist):
+    serve(mnist, together=2)
+    program = f"""
+import vae_mnist
+vae_mnist.MNIST_URL = {vae_mnist.MNIST_URL!r}
+vae_mnist.MNIST_SHA256 = {vae_mnist.MNIST_SHA256!r}
+vae_mnist.SERVER_PATIENCE = 60
+print(vae_mnist.load_data().name)
+"""
+    command = [sys.executable, "-c", program]
+    runs = [
+        subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
-        assert {archive[key].dtype for key in archive} == {np.dtype(np.uint8)}
+        for _ in range(2)
+    ]
+    for run in runs:
+        status, out, err = finish(run)
+        assert (status, err) == (0, "")
+        assert out.endswith("MNIST\n")
+    assert contents(cache) == {"mnist.npz": mnist}
+
+
+def test_a_home_that_cannot_be_written_moves_the_cache(serve, mnist, cache, monkeypatch, tmp_path):
+    serve(mnist)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "missing" / "home"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert vae_mnist.load_data().name == "MNIST"
+    assert contents(tmp_path / ".keras" / "datasets") == {"mnist.npz": mnist}
+
+
+def test_no_place_for_a_cache_leaves_the_bundled_digits(
+    serve, mnist, cache, monkeypatch, tmp_path, capsys
+):
+    serve(mnist)
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "file" / "home"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "file"))
+    assert_bundled(capsys, "Not a directory")
+
+
+def test_the_script_alone_without_a_network_says_what_to_give(tmp_path):
+    shutil.copy(SCRIPT, tmp_path)
+    status, out, err = finish(start(tmp_path / "vae_mnist.py", KERAS_HOME=str(tmp_path), **OFFLINE))
+    assert (status, out) == (2, "")
+    assert not (tmp_path / "outputs").exists()
+    assert err.startswith("vae_mnist.py: error: MNIST could not be downloaded (")
+    assert "mnist_5k.npz is missing; give its mnist.npz or the directory of its four IDX" in err
+    assert err.count("\n") == 1

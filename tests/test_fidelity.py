@@ -3,8 +3,6 @@
 The port's objective with kl_weight = 1/128 is the listing's cost divided by the batch size.
 """
 
-import functools
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -66,8 +64,7 @@ class Pair:
 
     def train_port(self, optimizer):
         """Returns the port's weights after the same steps, by the function that `train` runs."""
-        epoch = functools.partial(vae_mnist.train_epoch, self.model, optimizer)
-        run_epoch = tf.function(epoch, jit_compile=True)
+        run_epoch = vae_mnist.compile_epoch(self.model, optimizer)
         run_epoch(*(tf.constant(array) for array in (self.images, self.order, self.epsilon)))
         return self.model.get_weights()
 

@@ -1,28 +1,92 @@
-"""The trained model is kept: it can be loaded, used, and evaluated again."""
+"""The model: what it takes and gives, how it is kept, loaded and evaluated again."""
 
 import json
-import re
-import subprocess
-import sys
 import warnings
 import zipfile
 
 import keras
 import numpy as np
 import pytest
-from conftest import BUNDLED, ROOT, contents, exit_status
+import tensorflow as tf
+from conftest import BUNDLED, SCRIPT, contents, exit_status, run_python
+from page_content import content_of
 
 import vae_mnist
 
+# ---- What it takes and gives ---------------------------------------------------------------------
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory, small_file):
-    """The directory of the files of a run on the few digits."""
-    directory = tmp_path_factory.mktemp("trained")
-    arguments = ["--data", str(small_file), "--output-dir", str(directory)]
-    settings = ["--epochs", "3", "--reconstruction-loss", "cross-entropy", "--kl-weight", "0.5"]
-    assert vae_mnist.main([*arguments, *settings, "--seed", "5"]) == 0
-    return directory
+
+@pytest.mark.parametrize("kind", ["uint8", "int64"])
+def test_the_model_refuses_images_that_are_not_scaled(kind, model, data):
+    for call in (model, lambda x: model.predict(x, verbose=0)):
+        with pytest.raises(TypeError, match=rf"pixels must be in \[0, 1\], not {kind}"):
+            call(data.x_test[:3].astype(kind))
+
+
+def test_the_model_without_noise_decodes_the_means(model, data):
+    x = vae_mnist.scale(data.x_test[:60]).numpy()
+    z_mean, z_log_sigma_sq = model.encoder(x)
+    expected = (z_mean, z_log_sigma_sq, model.decoder(z_mean))
+    for outputs in (model(x), model.predict(x, verbose=0)):
+        for output, array in zip(outputs, expected, strict=True):
+            np.testing.assert_allclose(output, array, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [np.asarray, lambda z: z.tolist(), lambda z: [tuple(row) for row in z], tf.constant, np.single],
+    ids=["float64", "lists", "tuples", "tensor", "float32"],
+)
+def test_codes_of_any_kind_are_decoded(make, model):
+    z = np.random.default_rng(0).standard_normal((5, 2)).round(1)
+    expected = model.decoder(z.astype(np.float32))
+    np.testing.assert_allclose(model.decode_pixels(make(z)), expected, atol=1e-6)
+
+
+def test_a_single_code_is_decoded_as_one_of_one(model):
+    pixels = model.decode_pixels([0.5, -1.0])
+    np.testing.assert_array_equal(pixels, model.decode_pixels([[0.5, -1.0]]))
+
+
+@pytest.mark.parametrize(("loss", "pixel"), [("squared-error", 3.0), ("cross-entropy", 0.9525741)])
+def test_the_sigmoid_is_taken_of_logits_only(loss, pixel):
+    model = vae_mnist.VAE(loss)
+    output_bias = model.trainable_variables[-1]
+    output_bias.assign(np.full(784, 3.0))
+    pixels = model.decode_pixels([[0, 0], [0, 0]])
+    assert type(pixels) is np.ndarray
+    np.testing.assert_allclose(pixels, np.full((2, 784), pixel))
+
+
+def test_an_unknown_loss_is_no_model():
+    with pytest.raises(ValueError, match="must be one of squared-error, cross-entropy"):
+        vae_mnist.VAE("hinge")
+
+
+USE_OF_THE_MODEL = """
+import numpy as np, vae_mnist
+model = vae_mnist.VAE()
+optimizer = vae_mnist.adam(model, 0.001)
+outputs = model(vae_mnist.scale(np.full((1, 784), 51)))
+print(*{str(array.dtype) for array in [*model.get_weights(), *map(np.asarray, outputs)]},
+      optimizer.learning_rate.dtype)
+"""
+
+
+def user_of_other_settings(small_file, directory):
+    """A model where the user's keras.json asks for another framework and other numbers."""
+    (directory / "keras.json").write_text(json.dumps({"floatx": "float64", "backend": "jax"}))
+    return run_python(USE_OF_THE_MODEL, KERAS_HOME=str(directory))
+
+
+BACKGROUND = {"user of other settings": user_of_other_settings}
+
+
+def test_the_weights_are_float32_whatever_the_user_has_set(results):
+    assert results["user of other settings"].result() == "float32 float32\n"
+
+
+# ---- How it is kept ------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -37,8 +101,8 @@ def evaluate_again(small_file, tmp_path):
     return run
 
 
-def test_the_model_comes_back_with_the_loss_it_was_trained_with(trained):
-    model = keras.saving.load_model(trained / "vae.keras")
+def test_the_model_comes_back_with_the_loss_it_was_trained_with(finished_run):
+    model = keras.saving.load_model(finished_run / "vae.keras")
     assert isinstance(model, vae_mnist.VAE)
     assert (model.reconstruction_loss, model.kl_weight) == ("cross-entropy", 0.5)
 
@@ -50,8 +114,10 @@ def test_a_model_that_was_never_called_is_saved_with_its_name(tmp_path):
     assert keras.saving.load_model(tmp_path / "mine.keras").name == "mine"
 
 
-def test_another_process_encodes_and_decodes_to_the_last_bit(trained, small_file, digits, tmp_path):
-    path = trained / "vae.keras"
+def test_another_process_encodes_and_decodes_to_the_last_bit(
+    finished_run, small_file, digits, tmp_path
+):
+    path = finished_run / "vae.keras"
     program = f"""
 import numpy as np, keras, vae_mnist
 model = keras.saving.load_model({str(path)!r})
@@ -60,7 +126,7 @@ z_mean, z_log_sigma_sq = model.encoder(x)
 arrays = [z_mean, z_log_sigma_sq, model.decoder(z_mean), model.decode_pixels(z_mean)]
 np.savez({str(tmp_path / "there.npz")!r}, *arrays)
 """
-    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True)
+    run_python(program)
     model = keras.saving.load_model(path)
     z_mean, z_log_sigma_sq = model.encoder(vae_mnist.scale(digits["x_test"].reshape(-1, 784)))
     here = [z_mean, z_log_sigma_sq, model.decoder(z_mean), model.decode_pixels(z_mean)]
@@ -69,10 +135,10 @@ np.savez({str(tmp_path / "there.npz")!r}, *arrays)
             np.testing.assert_array_equal(array, there[name])
 
 
-def test_the_loaded_model_reproduces_the_test_loss_and_the_pictures(trained, evaluate_again):
-    status, output = evaluate_again(trained / "vae.keras", "--seed", "5")
+def test_the_loaded_model_reproduces_the_test_loss_and_the_pictures(finished_run, evaluate_again):
+    status, output = evaluate_again(finished_run / "vae.keras", "--seed", "11")
     assert status == 0
-    first, again = contents(trained), contents(output)
+    first, again = contents(finished_run), contents(output)
     assert sorted(again) == [
         "explorer.html",
         "latent_scatter.png",
@@ -80,18 +146,21 @@ def test_the_loaded_model_reproduces_the_test_loss_and_the_pictures(trained, eva
         "metrics.json",
         "reconstructions.png",
     ]
-    for name in again:
-        if name != "metrics.json":
-            assert again[name] == first[name]
+    for name in ("latent_scatter.png", "manifold.png", "reconstructions.png"):
+        assert again[name] == first[name]
+    page, expected_page = (content_of(files["explorer.html"]) for files in (again, first))
+    assert page.pop("unfolding") is None
+    assert expected_page.pop("unfolding") is not None
+    assert page == expected_page
     metrics, expected = (json.loads(files["metrics.json"]) for files in (again, first))
-    assert metrics.pop("model") == str(trained / "vae.keras")
+    assert metrics.pop("model") == str(finished_run / "vae.keras")
     for name in ("epochs", "batch_size", "learning_rate"):
         del expected[name]
     assert metrics == expected
 
 
-def test_the_same_model_gives_the_same_bytes_whenever_it_is_saved(trained, tmp_path):
-    path = trained / "vae.keras"
+def test_the_same_model_gives_the_same_bytes_whenever_it_is_saved(finished_run, tmp_path):
+    path = finished_run / "vae.keras"
     model = keras.saving.load_model(path)
     vae_mnist.save_model(model, tmp_path / "again.keras")
     assert (tmp_path / "again.keras").read_bytes() == path.read_bytes()
@@ -177,9 +246,9 @@ BAD_MODELS = {
     ("make", "culprit"), BAD_MODELS.items(), ids=[make.__name__ for make in BAD_MODELS]
 )
 def test_a_bad_model_is_refused_in_one_line(
-    make, culprit, trained, evaluate_again, tmp_path, capsys
+    make, culprit, finished_run, evaluate_again, tmp_path, capsys
 ):
-    path = make(trained / "vae.keras", tmp_path / "modèle.keras")
+    path = make(finished_run / "vae.keras", tmp_path / "modèle.keras")
     status, output = evaluate_again(path)
     err = capsys.readouterr().err
     assert status == 2
@@ -189,9 +258,9 @@ def test_a_bad_model_is_refused_in_one_line(
     assert not output.exists() or contents(output) == {}
 
 
-def test_a_byte_changed_anywhere_is_refused_or_changes_no_weight(trained, tmp_path):
-    content = (trained / "vae.keras").read_bytes()
-    weights = keras.saving.load_model(trained / "vae.keras").get_weights()
+def test_a_byte_changed_anywhere_is_refused_or_changes_no_weight(finished_run, tmp_path):
+    content = (finished_run / "vae.keras").read_bytes()
+    weights = keras.saving.load_model(finished_run / "vae.keras").get_weights()
     path = tmp_path / "changed.keras"
     refused = 0
     for place in np.random.default_rng(0).integers(0, len(content), 40):
@@ -208,8 +277,10 @@ def test_a_byte_changed_anywhere_is_refused_or_changes_no_weight(trained, tmp_pa
     assert refused > 30
 
 
-def test_a_model_whose_loss_is_not_finite_is_refused(trained, evaluate_again, tmp_path, capsys):
-    model = keras.saving.load_model(trained / "vae.keras")
+def test_a_model_whose_loss_is_not_finite_is_refused(
+    finished_run, evaluate_again, tmp_path, capsys
+):
+    model = keras.saving.load_model(finished_run / "vae.keras")
     model.trainable_variables[0].assign(np.full((784, 256), np.nan))
     model.save(tmp_path / "nan.keras")
     status, output = evaluate_again(tmp_path / "nan.keras")
@@ -231,9 +302,9 @@ def test_a_model_whose_loss_is_not_finite_is_refused(trained, evaluate_again, tm
     ],
 )
 def test_a_model_with_an_option_of_the_training_is_refused(
-    option, value, trained, evaluate_again, capsys
+    option, value, finished_run, evaluate_again, capsys
 ):
-    status, output = evaluate_again(trained / "vae.keras", option, value)
+    status, output = evaluate_again(finished_run / "vae.keras", option, value)
     err = capsys.readouterr().err
     assert status == 2
     assert f"{option}: has no meaning with --model" in err
@@ -241,77 +312,42 @@ def test_a_model_with_an_option_of_the_training_is_refused(
     assert not output.exists()
 
 
-def test_an_unknown_loss_is_no_model():
-    with pytest.raises(ValueError, match="must be one of squared-error, cross-entropy"):
-        vae_mnist.VAE("hinge")
+@pytest.mark.parametrize(("name", "size"), [("HIDDEN_SIZE", 255), ("LATENT_SIZE", 3)])
+def test_a_model_of_another_size_is_told_so(
+    name, size, finished_run, evaluate_again, monkeypatch, capsys
+):
+    monkeypatch.setattr(vae_mnist, name, size)
+    with warnings.catch_warnings(record=True) as seen:
+        status, _ = evaluate_again(finished_run / "vae.keras")
+    assert status == 2
+    err = capsys.readouterr().err
+    assert f"it has other sizes than HIDDEN_SIZE {vae_mnist.HIDDEN_SIZE} and LATENT_SIZE " in err
+    assert err.count("\n") == 1
+    assert not [warning for warning in seen if warning.category is UserWarning]
 
 
-def test_neighbours_vote():
-    codes = np.array([[0, 0], [0, 1], [1, 0], [9, 9], [9, 8]])
-    labels = np.array([7, 7, 3, 3, 3])
-    # Of all five, three are 3: with fewer codes than 25 they all vote.
-    assert vae_mnist.neighbour_accuracy(codes, labels, [[0, 0], [9, 9]], [3, 7]) == 0.5
+def test_a_run_in_the_same_kernel_leaves_the_module_its_models(finished_run, small_file, tmp_path):
+    """%run registers the class of the module __main__ with Keras in place of vae_mnist's."""
+    program = """
+import runpy, sys
+import vae_mnist
+model, script, *sys.argv = sys.argv[1:]
+sys.ps1 = "In [1]: "
+try:
+    runpy.run_path(script, run_name="__main__")
+except SystemExit:
+    print(type(vae_mnist.load_model(model)) is vae_mnist.VAE)
+"""
+    out = run_python(program, finished_run / "vae.keras", SCRIPT, "vae_mnist.py", "--help")
+    assert out.endswith("True\n")
 
 
-def test_only_the_nearest_vote(monkeypatch):
-    monkeypatch.setattr(vae_mnist, "NEIGHBOURS", 3)
-    codes = np.array([[0, 0], [0, 1], [1, 0], [9, 9], [9, 8], [8, 9]])
-    labels = np.array([7, 7, 3, 3, 3, 7])
-    test_codes, test_labels = [[0, 0], [9, 9], [0.5, 0.5]], [7, 3, 7]
-    assert vae_mnist.neighbour_accuracy(codes, labels, test_codes, test_labels) == 1
-
-
-def test_well_separated_classes_are_told_apart():
-    rng = np.random.default_rng(0)
-    labels = rng.integers(0, 4, 2000)
-    codes = rng.standard_normal((2000, 2)) + 20 * np.stack([labels // 2, labels % 2], axis=-1)
-    halves = codes[:1000], labels[:1000], codes[1000:], labels[1000:]
-    assert vae_mnist.neighbour_accuracy(*halves) == 1
-    shuffled = rng.permutation(labels[1000:])
-    assert vae_mnist.neighbour_accuracy(*halves[:3], shuffled) == pytest.approx(0.25, abs=0.05)
-
-
-def requirement_lines(text):
-    return [line for line in text.splitlines() if line and not line.startswith("#")]
-
-
-def test_the_inline_metadata_equals_the_requirements():
-    script = (ROOT / "vae_mnist.py").read_text()
-    block = re.search(r"^# /// script\n((?:#.*\n)+?)# ///\n", script, re.MULTILINE)[1]
-    dependencies = json.loads(re.search(r"^# dependencies = (\[.*\])$", block, re.MULTILINE)[1])
-    program, _, _ = (ROOT / "requirements.txt").read_text().partition("# for the tests")
-    assert dependencies == requirement_lines(program)
-
-
-def readme_snippets():
-    """The Python of the README, without what only a notebook understands."""
-    readme = re.sub(r"^%.*\n", "", (ROOT / "README.md").read_text(), flags=re.M)
-    return re.findall(r"^```python\n(.*?)^```", readme, re.M | re.S)
-
-
-def test_the_readme_has_two_snippets():
-    assert len(readme_snippets()) == 2
-
-
-@pytest.fixture
-def beside_a_run(trained, tmp_path, monkeypatch):
-    """A working directory with the data and a model in their places."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "outputs").mkdir()
-    (tmp_path / "outputs" / "vae.keras").write_bytes((trained / "vae.keras").read_bytes())
-    (tmp_path / "data").symlink_to(ROOT / "data")
-    return tmp_path
-
-
-def test_the_snippet_that_uses_the_model_runs(beside_a_run, capsys):
-    exec(readme_snippets()[0], {})
-    values = re.findall(r": ([\d.]+)$", capsys.readouterr().out, re.M)
-    assert len(values) == 2
-    assert all(0 <= float(value) <= 1 for value in values)
-
-
-def test_the_snippet_for_a_notebook_runs(beside_a_run):
-    names = {}
-    exec(readme_snippets()[1], names)
-    assert len(names["history"]) == 10
-    assert (beside_a_run / "outputs" / "explorer.html").stat().st_size > 2_000_000
+def test_a_model_is_not_evaluated_into_the_files_of_a_training(small_file, tmp_path, capsys):
+    arguments = ["--data", str(small_file), "--output-dir", str(tmp_path / "run")]
+    assert vae_mnist.main([*arguments, "--epochs", "1"]) == 0
+    before = contents(tmp_path / "run")
+    assert vae_mnist.main([*arguments, "--model", str(tmp_path / "run" / "vae.keras")]) == 2
+    assert contents(tmp_path / "run") == before
+    err = capsys.readouterr().err
+    assert "run: holds a training's history.csv, training_curves.png, vae.keras; set" in err
+    assert err.count("\n") == 1

@@ -1,53 +1,16 @@
 """The page to explore the plane holds the model to the last bit, and nothing else gets into it."""
 
-import base64
-import json
 import re
 import webbrowser
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from conftest import ROOT, contents
+from conftest import ROOT, contents, exit_status
+from page_content import array, content_of
 
 import vae_mnist
 
 HOSTILE = "</script><script>alert(1)</script><!-- \" ' & \udcff \u2028"
-
-
-class Scripts(HTMLParser):
-    """Collects the text of each script element."""
-
-    def __init__(self, page):
-        """Parses the bytes of a page."""
-        super().__init__()
-        self.texts = []
-        self.is_open = False
-        self.feed(page.decode())
-        self.close()
-
-    def handle_starttag(self, tag, attributes):
-        self.is_open = tag == "script"
-        if self.is_open:
-            self.texts.append("")
-
-    def handle_endtag(self, tag):
-        self.is_open = False
-
-    def handle_data(self, data):
-        if self.is_open:
-            self.texts[-1] += data
-
-
-def content_of(page):
-    """What the script wrote into a page."""
-    content, program = Scripts(page).texts
-    assert "use strict" in program
-    return json.loads(content)
-
-
-def array(text, kind):
-    return np.frombuffer(base64.b64decode(text), kind)
 
 
 @pytest.fixture(scope="module")
@@ -68,9 +31,10 @@ def make_page(model, data, z_mean):
 
 def test_weights_codes_labels_and_images_come_back_bit_for_bit(make_page, model, data, z_mean):
     content = content_of(make_page())
-    weights = [array(text, "<f4") for text in content["weights"]]
-    for flat, expected in zip(weights, model.get_weights(), strict=True):
-        np.testing.assert_array_equal(flat, expected.ravel())
+    layers = ("h1", "z_mean", "z_log_sigma_sq", "h2", "reconstruction")
+    names = [f"{layer}/{part}" for layer in layers for part in ("kernel", "bias")]
+    for name, expected in zip(names, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(array(content["weights"][name], "<f4"), expected.ravel())
     np.testing.assert_array_equal(array(content["codes"], "<f4").reshape(-1, 2), z_mean)
     np.testing.assert_array_equal(array(content["labels"], "<u2"), data.y_test)
     images = array(content["images"], "u1").reshape(-1, 784)
@@ -147,13 +111,13 @@ def test_the_template_by_itself_says_how_to_get_the_page():
 
 
 @pytest.fixture
-def run_briefly(small_file, tmp_path):
-    """Runs the program for an epoch; returns the output directory."""
+def run_briefly(small_file, tmp_path, finished_run, without_figures):
+    """Runs the program with a model; returns the output directory."""
 
     def run(*arguments):
         output = tmp_path / "new"
-        fixed = ["--data", str(small_file), "--epochs", "1", "--output-dir", str(output)]
-        assert vae_mnist.main([*fixed, *arguments]) == 0
+        fixed = ["--data", small_file, "--model", finished_run / "vae.keras"]
+        assert exit_status(*fixed, "--output-dir", output, *arguments) == 0
         return output
 
     return run
@@ -185,6 +149,6 @@ def test_without_the_template_one_line_says_so(show, run_briefly, monkeypatch, t
     monkeypatch.setattr(webbrowser, "open", lambda address: pytest.fail("it opens a browser"))
     files = contents(run_briefly(*show))
     assert "explorer.html" not in files
-    assert "manifold.png" in files
+    assert "metrics.json" in files
     err = capsys.readouterr().err
     assert err == f"note: {tmp_path / 'explorer.html'} is missing: no explorer.html is made.\n"

@@ -30,7 +30,7 @@ def codes_and_losses(loss):
     """The mean codes of the test images, and the losses there."""
     model, data = trained(loss)
     z_mean, _ = vae_mnist.encode(model, data.x_test)
-    return z_mean.numpy(), vae_mnist.evaluate(model, data.x_test, np.zeros((1000, 2), np.float32))
+    return z_mean, vae_mnist.evaluate(model, data.x_test, np.zeros((1000, 2), np.float32))
 
 
 def make_page(loss="squared-error", codes=None, **changes):

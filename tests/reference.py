@@ -1,0 +1,105 @@
+"""The VAE once more, in NumPy and in double precision: what the tests compare the script with."""
+
+import numpy as np
+
+FIELDS = ("loss", "reconstruction", "kl")
+
+
+class Reference:
+    """Network, loss, gradients and Adam, written out for the ten arrays of the weights."""
+
+    def __init__(self, weights, reconstruction_loss="squared-error", kl_weight=1.0):
+        """Copies the `weights`, in the order of the layers, each with its biases."""
+        self.weights = [np.array(array, np.float64) for array in weights]
+        self.is_cross_entropy = reconstruction_loss == "cross-entropy"
+        self.kl_weight = kl_weight
+        self.moments = [(np.zeros_like(w), np.zeros_like(w)) for w in self.weights]
+        self.steps = 0
+
+    def encode(self, images):
+        """Bytes [count, 784] -> z_mean and z_log_sigma_sq."""
+        w1, b1, mean_w, mean_b, log_w, log_b, *_ = self.weights
+        h1 = np.maximum(images / 255 @ w1 + b1, 0)
+        return h1 @ mean_w + mean_b, h1 @ log_w + log_b
+
+    def sample(self, images, epsilon):
+        z_mean, z_log_sigma_sq = self.encode(images)
+        return z_mean + np.sqrt(np.exp(z_log_sigma_sq)) * epsilon
+
+    def decode(self, z):
+        """The decoder's outputs, which are logits with cross-entropy."""
+        *_, w2, b2, w3, b3 = self.weights
+        return np.maximum(z @ w2 + b2, 0) @ w3 + b3
+
+    def pixels(self, z):
+        outputs = self.decode(z)
+        return 1 / (1 + np.exp(-outputs)) if self.is_cross_entropy else outputs
+
+    def losses(self, images, epsilon):
+        """The mean loss and its parts."""
+        x = images / 255
+        z_mean, z_log_sigma_sq = self.encode(images)
+        outputs = self.decode(self.sample(images, epsilon))
+        if self.is_cross_entropy:
+            errors = np.logaddexp(0, outputs) - x * outputs
+        else:
+            errors = (outputs - x) ** 2 / 2
+        kl = (np.exp(z_log_sigma_sq) + z_mean**2 - 1 - z_log_sigma_sq) / 2
+        error, kl = errors.sum(axis=1).mean(), kl.sum(axis=1).mean()
+        return {"loss": error + self.kl_weight * kl, "reconstruction": error, "kl": kl}
+
+    def gradients(self, images, epsilon):
+        """Those of the mean loss, by the chain rule from the last layer to the first."""
+        w1, b1, mean_w, mean_b, log_w, log_b, w2, b2, w3, b3 = self.weights
+        x, count = images / 255, len(images)
+        h1 = np.maximum(x @ w1 + b1, 0)
+        mean, log_variance = h1 @ mean_w + mean_b, h1 @ log_w + log_b
+        noise = np.exp(log_variance / 2) * epsilon
+        h2 = np.maximum((mean + noise) @ w2 + b2, 0)
+        outputs = h2 @ w3 + b3
+        if self.is_cross_entropy:
+            outputs = 1 / (1 + np.exp(-outputs))
+        to_outputs = (outputs - x) / count
+        to_h2 = to_outputs @ w3.T * (h2 > 0)
+        to_z = to_h2 @ w2.T
+        to_mean = to_z + self.kl_weight * mean / count
+        to_log = to_z * noise / 2 + self.kl_weight * (np.exp(log_variance) - 1) / 2 / count
+        to_h1 = (to_mean @ mean_w.T + to_log @ log_w.T) * (h1 > 0)
+        layers = [(x, to_h1), (h1, to_mean), (h1, to_log), (mean + noise, to_h2), (h2, to_outputs)]
+        return [
+            gradient
+            for inputs, to_layer in layers
+            for gradient in (inputs.T @ to_layer, to_layer.sum(axis=0))
+        ]
+
+    def step(self, images, epsilon, learning_rate):
+        """One step of Adam, with TensorFlow 1's constants."""
+        self.steps += 1
+        rate = learning_rate * np.sqrt(1 - 0.999**self.steps) / (1 - 0.9**self.steps)
+        gradients = self.gradients(images, epsilon)
+        for weights, (mean, variance), gradient in zip(
+            self.weights, self.moments, gradients, strict=True
+        ):
+            mean += 0.1 * (gradient - mean)
+            variance += 0.001 * (gradient**2 - variance)
+            weights -= rate * mean / (np.sqrt(variance) + 1e-8)
+
+    def train(self, images, validation_images, *, epochs, batch_size, learning_rate, rng):
+        """The history, each draw made from `rng` in the order that the README tells."""
+        history = []
+        steps = len(images) // batch_size
+        validation_epsilon = rng.standard_normal((len(validation_images), 2), dtype=np.float32)
+        for epoch in range(1, epochs + 1):
+            order = rng.permutation(len(images))
+            epsilon = rng.standard_normal((steps, batch_size, 2), dtype=np.float32)
+            rows = []
+            for step in range(steps):
+                batch = images[order[step * batch_size : (step + 1) * batch_size]]
+                rows.append(self.losses(batch, epsilon[step]))
+                self.step(batch, epsilon[step], learning_rate)
+            validation = self.losses(validation_images, validation_epsilon)
+            row = {"epoch": epoch}
+            row |= {name: np.mean([step[name] for step in rows]) for name in FIELDS}
+            row |= {f"validation_{name}": validation[name] for name in FIELDS}
+            history.append(row)
+        return history

@@ -1,0 +1,326 @@
+"""What a run leaves: its lines and files, worked out by other means from the model that it wrote.
+
+Two runs are looked at: one as a user without a network makes it, on the bundled digits, and one on
+a few digits with no option at its default. The seed makes two generators,
+`numpy.random.default_rng(seed).spawn(2)`: the first draws the noise of the validation images, then
+each epoch's order and noise; the second the noise of the test images.
+"""
+
+import csv
+import io
+import json
+import re
+
+import keras
+import matplotlib.image
+import numpy as np
+import pytest
+from conftest import BUNDLED, FINISHED, OUTPUT_FILES, contents, exit_status, run_options
+from page_content import array, content_of
+from reference import FIELDS, Reference
+
+import vae_mnist
+
+SIZES = {  # width and height in pixels
+    "reconstructions.png": (1660, 340),
+    "latent_scatter.png": (1320, 1160),
+    "manifold.png": (1320, 1320),
+    "training_curves.png": (1800, 580),
+}
+
+
+@pytest.fixture
+def default_run(default_runs):
+    return default_runs[0]
+
+
+# ---- The default run -----------------------------------------------------------------------------
+
+
+def test_the_run_succeeds(default_run):
+    status, *_ = default_run
+    assert status == 0
+
+
+def test_the_only_note_tells_of_the_bundled_digits(default_run):
+    _, _, err, _ = default_run
+    assert err.startswith("note: MNIST could not be downloaded (")
+    assert "using the 5,000 bundled digits. For the full set, give its mnist.npz or the" in err
+    assert err.count("\n") == 1
+
+
+def test_the_output_is_plain_lines(default_run):
+    _, out, _, _ = default_run
+    assert "\x1b" not in out
+    assert "\r" not in out
+    assert out.splitlines()[0] == (
+        "MNIST, 5,000 bundled digits: 3,667 training, 333 validation and 1,000 test images; "
+        "losses in nats per image"
+    )
+    assert out.splitlines()[1] == "epoch    loss  reconstruction      KL  validation loss"
+
+
+def test_the_files_written_are_listed(default_run):
+    _, out, _, output = default_run
+    listed = re.findall(r"^wrote (.*)$", out, flags=re.MULTILINE)
+    assert sorted(listed) == [str(output / name) for name in OUTPUT_FILES]
+    assert sorted(contents(output)) == list(OUTPUT_FILES)
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_a_picture_has_its_size_and_is_not_blank(default_run, name):
+    *_, output = default_run
+    pixels = matplotlib.image.imread(output / name)[..., :3]
+    assert pixels.shape[1::-1] == SIZES[name]
+    assert pixels.min() < 0.1
+    assert pixels.max() > 0.9
+    assert pixels.std() > 0.1
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_a_picture_has_no_empty_margins(default_run, name):
+    *_, output = default_run
+    inked = (matplotlib.image.imread(output / name)[..., :3] < 1).any(axis=-1)
+    for axis in (0, 1):
+        lines = np.flatnonzero(inked.any(axis=axis))
+        assert 1 <= lines[0] <= 40
+        assert 1 <= inked.shape[1 - axis] - 1 - lines[-1] <= 40
+
+
+def test_the_losses_fall(default_run):
+    *_, output = default_run
+    history = read_history(contents(output))
+    for name in ("loss", "reconstruction", "validation_loss", "validation_reconstruction"):
+        assert history[0][name] > history[1][name] > history[2][name]
+
+
+def test_the_printed_rows_are_those_of_the_history(default_run):
+    _, out, _, output = default_run
+    printed = re.findall(r"^ +(\d+) +([\d.]+) +([\d.]+) +([\d.]+) +([\d.]+)$", out, re.MULTILINE)
+    columns = ("epoch", "loss", "reconstruction", "kl", "validation_loss")
+    rows = [[row[column] for column in columns] for row in read_history(contents(output))]
+    assert [row[0] for row in rows] == [1, 2, 3]
+    np.testing.assert_allclose(np.array(printed, float), rows, rtol=0, atol=0.00501)
+
+
+def test_the_printed_results_are_those_of_the_metrics(default_run):
+    _, out, _, output = default_run
+    metrics = json.loads((output / "metrics.json").read_text())
+    test, accuracy = metrics["test"], metrics["neighbour_accuracy"]
+    assert (
+        f"test loss {test['loss']:.4f} = {test['reconstruction']:.4f} reconstruction "
+        f"+ 1 x {test['kl']:.4f} KL\n"
+        f"accuracy {accuracy:.4f} of the vote of the 25 nearest training codes\n"
+    ) in out
+    assert 0.2 < accuracy < 1
+
+
+def test_a_second_process_writes_the_same_bytes(default_runs):
+    assert contents(default_runs[0][-1]) == contents(default_runs[1][-1])
+
+
+def test_another_seed_gives_other_files_of_the_same_names(finished_run, small_file, tmp_path):
+    options = run_options(FINISHED | {"seed": 12})
+    assert exit_status("--data", small_file, "--output-dir", tmp_path, *options) == 0
+    files, others = contents(finished_run), contents(tmp_path)
+    assert others.keys() == files.keys()
+    assert not [name for name in files if files[name] == others[name]]
+
+
+# ---- The files, worked out by other means --------------------------------------------------------
+
+
+def read_history(files):
+    rows = csv.DictReader(io.StringIO(files["history.csv"].decode()))
+    return [{name: float(value) for name, value in row.items()} for row in rows]
+
+
+class Run:
+    """The files of a run, and what they should say."""
+
+    def __init__(self, output, source, seed=0, loss="squared-error", kl_weight=1.0):
+        """Encodes, draws and decodes once more."""
+        self.files = contents(output)
+        self.seed, self.loss, self.kl_weight = seed, loss, kl_weight
+        self.data = vae_mnist.load_data(source)
+        self.weights = keras.saving.load_model(output / "vae.keras").get_weights()
+        self.reference = Reference(self.weights, loss, kl_weight)
+        training_rng, test_rng = np.random.default_rng(seed).spawn(2)
+        self.validation_epsilon = training_rng.standard_normal(
+            (len(self.data.x_validation), 2), dtype=np.float32
+        )
+        self.test_epsilon = test_rng.standard_normal((len(self.data.x_test), 2), dtype=np.float32)
+        self.z_mean, _ = self.reference.encode(self.data.x_test)
+        self.z = self.reference.sample(self.data.x_test, self.test_epsilon)
+        self.metrics = json.loads(self.files["metrics.json"])
+
+    def assert_picture(self, name, figure):
+        """The file holds the picture of `figure`, but for the rounding of a few pixels."""
+        expected = io.BytesIO()
+        figure.savefig(expected, format="png", dpi=200)
+        expected.seek(0)
+        pictures = [matplotlib.image.imread(f) for f in (io.BytesIO(self.files[name]), expected)]
+        assert pictures[0].shape == pictures[1].shape
+        assert np.mean(np.abs(pictures[0] - pictures[1])) < 1e-4
+
+
+@pytest.fixture(scope="module", params=["squared-error", "cross-entropy"])
+def run(request, default_runs, finished_run, small_file):
+    if request.param == "squared-error":
+        return Run(default_runs[0][-1], BUNDLED)
+    return Run(finished_run, small_file, FINISHED["seed"], request.param, FINISHED["kl-weight"])
+
+
+def test_the_test_losses_are_those_of_the_sampled_codes(run):
+    expected = run.reference.losses(run.data.x_test, run.test_epsilon)
+    assert run.metrics["test"] == pytest.approx(expected, rel=1e-4)
+    at_means = run.reference.losses(run.data.x_test, 0)
+    assert run.metrics["test"] != pytest.approx(at_means, rel=1e-3)
+
+
+def test_the_accuracy_is_the_vote_of_the_training_codes_on_the_test_codes(run):
+    codes, _ = run.reference.encode(run.data.x_train)
+    distances = np.linalg.norm(run.z_mean[:, None] - codes, axis=-1)
+    votes = run.data.y_train[np.argsort(distances, axis=1)[:, :25]]
+    winners = [np.bincount(row).argmax() for row in votes]
+    accuracy = np.mean(winners == run.data.y_test)
+    assert run.metrics["neighbour_accuracy"] == pytest.approx(accuracy, abs=0.003)
+
+
+def test_the_history_is_that_of_a_training_from_the_seed_with_the_options(run):
+    keras.utils.set_random_seed(run.seed)
+    first_weights = vae_mnist.VAE().get_weights()
+    rng, _ = np.random.default_rng(run.seed).spawn(2)
+    few = run.loss == "cross-entropy"
+    expected = Reference(first_weights, run.loss, run.kl_weight).train(
+        run.data.x_train,
+        run.data.x_validation,
+        epochs=3,
+        batch_size=20 if few else 128,
+        learning_rate=0.002 if few else 0.001,
+        rng=rng,
+    )
+    history = read_history(run.files)
+    assert len(history) == (40 if few else 3)
+    for row, expected_row in zip(history, expected, strict=False):
+        assert list(row) == list(expected_row)
+        assert row == pytest.approx(expected_row, rel=1e-3)
+
+
+def test_the_last_row_of_the_history_has_the_losses_of_the_model_that_was_written(run):
+    expected = run.reference.losses(run.data.x_validation, run.validation_epsilon)
+    last = read_history(run.files)[-1]
+    validation = {name: last[f"validation_{name}"] for name in FIELDS}
+    assert validation == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_reconstructions_are_those_of_the_first_ten_sampled_codes(run):
+    x = run.data.x_test[:10] / 255
+    figure = vae_mnist.reconstructions_figure(x, run.reference.pixels(run.z[:10]))
+    run.assert_picture("reconstructions.png", figure)
+
+
+def test_the_scatter_shows_the_sampled_codes_of_the_test_images(run):
+    figure = vae_mnist.latent_scatter_figure(run.z, run.data.y_test, np.arange(10))
+    run.assert_picture("latent_scatter.png", figure)
+
+
+def test_the_manifold_is_decoded_by_the_model_that_was_written(run):
+    figure = vae_mnist.manifold_figure(run.reference.pixels(vae_mnist.manifold_codes()))
+    run.assert_picture("manifold.png", figure)
+
+
+def test_the_curves_are_those_of_the_history(run):
+    figure = vae_mnist.training_curves_figure(read_history(run.files))
+    run.assert_picture("training_curves.png", figure)
+
+
+def test_the_page_holds_the_mean_codes_and_the_losses_there(run):
+    content = content_of(run.files["explorer.html"])
+    assert content["reconstructionLoss"] == run.loss
+    assert content["klWeight"] == run.kl_weight
+    codes = array(content["codes"], "<f4").reshape(-1, 2)
+    np.testing.assert_allclose(codes, run.z_mean, atol=1e-5)
+    at_means = run.reference.losses(run.data.x_test, 0)
+    assert content["testLosses"] == pytest.approx(at_means, rel=1e-4)
+    np.testing.assert_array_equal(array(content["labels"], "<u2"), run.data.y_test)
+    for text, weights in zip(content["weights"].values(), run.weights, strict=True):
+        np.testing.assert_array_equal(array(text, "<f4"), weights.ravel())
+
+
+def test_the_page_holds_how_the_plane_unfolded(run):
+    unfolding = content_of(run.files["explorer.html"])["unfolding"]
+    history = read_history(run.files)
+    shape = (len(history) + 1, len(run.data.x_test), 2)
+    codes = array(unfolding["codes"], "<i2").reshape(shape) * unfolding["step"]
+    keras.utils.set_random_seed(run.seed)
+    before, _ = Reference(vae_mnist.VAE().get_weights()).encode(run.data.x_test)
+    np.testing.assert_allclose(codes[0], before, atol=unfolding["step"])
+    np.testing.assert_allclose(codes[-1], run.z_mean, atol=unfolding["step"])
+    assert np.abs(codes[1] - codes[0]).max() > 0.1
+    validation = [{name: row[f"validation_{name}"] for name in FIELDS} for row in history]
+    assert unfolding["validationLosses"] == validation
+
+
+def test_the_record_tells_the_settings(default_run, finished_run, small_file):
+    settings = json.loads((default_run[-1] / "metrics.json").read_text())
+    del settings["test"], settings["neighbour_accuracy"]
+    assert settings == {
+        "data": "MNIST, 5,000 bundled digits",
+        "train_images": 3667,
+        "test_images": 1000,
+        "epochs": 3,
+        "batch_size": 128,
+        "learning_rate": 0.001,
+        "reconstruction_loss": "squared-error",
+        "kl_weight": 1.0,
+        "seed": 0,
+    }
+    settings = json.loads((finished_run / "metrics.json").read_text())
+    del settings["test"], settings["neighbour_accuracy"]
+    assert settings == {
+        "data": str(small_file),
+        "train_images": 220,
+        "test_images": 60,
+        "epochs": 40,
+        "batch_size": 20,
+        "learning_rate": 0.002,
+        "reconstruction_loss": "cross-entropy",
+        "kl_weight": 0.5,
+        "seed": 11,
+    }
+
+
+# ---- Codes of another size -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("latent_size", [1, 3])
+def test_without_a_plane_the_other_files_are_written(
+    latent_size, monkeypatch, small_file, tmp_path, capsys
+):
+    monkeypatch.setattr(vae_mnist, "LATENT_SIZE", latent_size)
+    arguments = ["--data", small_file, "--output-dir", tmp_path, "--epochs", 1, "--batch-size", 20]
+    assert exit_status(*arguments, "--show") == 0
+    assert set(OUTPUT_FILES) - contents(tmp_path).keys() == {
+        *("explorer.html", "latent_scatter.png", "manifold.png")
+    }
+    assert capsys.readouterr().err == (
+        f"note: codes of {latent_size} numbers lie in no plane: latent_scatter.png, manifold.png "
+        "and explorer.html are not written.\n"
+    )
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert 0 < metrics["neighbour_accuracy"] < 1
+    (tmp_path / "again").mkdir()
+    model = tmp_path / "vae.keras"
+    assert exit_status(*arguments[:2], "--output-dir", tmp_path / "again", "--model", model) == 0
+    again = json.loads((tmp_path / "again" / "metrics.json").read_text())
+    assert again["test"] == metrics["test"]
+
+
+def test_another_hidden_size_changes_no_name(monkeypatch, small_file, tmp_path, capsys):
+    monkeypatch.setattr(vae_mnist, "HIDDEN_SIZE", 64)
+    arguments = ["--data", small_file, "--output-dir", tmp_path, "--epochs", 1]
+    assert exit_status(*arguments) == 0
+    assert sorted(contents(tmp_path)) == list(OUTPUT_FILES)
+    assert capsys.readouterr().err == ""
+    assert keras.saving.load_model(tmp_path / "vae.keras").get_weights()[0].shape == (784, 64)

@@ -221,7 +221,7 @@ def small_file(tmp_path_factory, digits):
 
 
 @functools.cache
-def trained(reconstruction_loss="squared-error"):
+def trained(reconstruction_loss):
     """A model trained for a few seconds on the bundled digits, and these."""
     data = vae_mnist.load_data(BUNDLED)
     vae_mnist.keras.utils.set_random_seed(0)

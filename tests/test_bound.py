@@ -30,7 +30,7 @@ def errors(decoded, x):
 @pytest.fixture(scope="module")
 def measured():
     """For each image: its mean loss, -log p(x), and the KL divergence from the true posterior."""
-    model, data = trained()
+    model, data = trained("squared-error")
     axis = np.arange(-5, 5 + STEP / 2, STEP)
     grid = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
     decoded = np.concatenate([model.decode_pixels(part) for part in np.array_split(grid, 20)])

@@ -3,7 +3,9 @@
 Skipped where there is no Chromium with its driver, or no selenium.
 """
 
+import base64
 import functools
+import re
 import shutil
 import time
 
@@ -33,12 +35,51 @@ def codes_and_losses(loss):
     return z_mean, vae_mnist.evaluate(model, data.x_test, np.zeros((1000, 2), np.float32))
 
 
-def make_page(loss="squared-error", codes=None, **changes):
+def make_page(loss="squared-error", codes=None, history=(), unfolding=(), **changes):
     """The page of a trained model, with fields of its data replaced."""
     model, data = trained(loss)
     z_mean, losses = codes_and_losses(loss)
     z_mean = z_mean if codes is None else codes
-    return vae_mnist.explorer_page(model, data._replace(**changes), z_mean, losses)
+    data = data._replace(**changes)
+    return vae_mnist.explorer_page(model, data, z_mean, losses, history, unfolding)
+
+
+# A page of known codes, in two clouds of 30 that no flip and no transposition leaves in place. In
+# two epochs of training each moves there on a straight line from a place of its own, by way of
+# another. A third class, far off, sets the axes.
+PLACES = {0: (1.5, 0.5), 1: (-0.75, 1.75), 2: (-3.0, -2.5)}
+EARLIER = [
+    {0: (-1.0, 0.25), 1: (0.5, -1.0), 2: (-3.0, -2.5)},
+    {0: (1.0, -1.5), 1: (-2.0, -0.5), 2: (-3.0, -2.5)},
+]
+KNOWN_LABELS = np.repeat([0, 1, 2], 30)
+
+
+def clouds(places):
+    """The codes of all three classes around their places."""
+    spread = np.random.default_rng(0).uniform(-0.1, 0.1, (30, 2))
+    spread -= spread.mean(axis=0)
+    return np.concatenate([place + spread for place in places.values()]).astype(np.float32)
+
+
+def losses_of_epoch(epoch):
+    losses = {"validation_loss": 21.94 - epoch, "validation_reconstruction": 18.62 - epoch}
+    return {"epoch": epoch} | losses | {"validation_kl": 3.32}
+
+
+def make_known_page(kl_weight=1.0):
+    model, data = trained("squared-error")
+    model.kl_weight = kl_weight
+    page = make_page(
+        name="known",
+        codes=clouds(PLACES),
+        y_test=KNOWN_LABELS,
+        x_test=data.x_test[:90],
+        history=[losses_of_epoch(1), losses_of_epoch(2)],
+        unfolding=[*(clouds(places) for places in EARLIER), clouds(PLACES)],
+    )
+    model.kl_weight = 1.0
+    return page
 
 
 PAGES = {
@@ -47,6 +88,8 @@ PAGES = {
     "47 classes": lambda: make_page(classes=np.arange(47), y_test=np.arange(1000) % 47),
     "one class": lambda: make_page(classes=np.array([7]), y_test=np.full(1000, 7)),
     "hostile name": lambda: make_page(name=HOSTILE),
+    "known": make_known_page,
+    "weighted": lambda: make_known_page(kl_weight=0.5),
     "collapsed": lambda: make_page(codes=np.zeros((1000, 2), np.float32)),
 }
 
@@ -136,8 +179,8 @@ class Page:
 
     def vote(self, text):
         """The class and the count of a text that ends like "7: 21 of 25"."""
-        label, count = text.rstrip(".").rpartition(" of ")[0].rsplit(" ", 2)[-2:]
-        return label.rstrip(":"), int(count)
+        label, count = re.search(r"(\S+): (\d+) of (?:the )?\d+", text).groups()
+        return label, int(count)
 
 
 @pytest.fixture
@@ -475,3 +518,476 @@ def test_on_a_phone_the_decoded_image_stays_in_sight_above_the_plane(open_page):
     assert box["bottom"] <= page.js(
         "return document.getElementById('plane').getBoundingClientRect().bottom"
     )
+
+
+# ---- The plane shows what it says ----------------------------------------------------------------
+
+# Recorded from the start of a page: texts on canvases with their places, and ellipses.
+RECORDER = """
+window.drawn = {texts: [], ellipses: [], frames: 0};
+const prototype = CanvasRenderingContext2D.prototype;
+const {fillText, ellipse, strokeRect} = prototype;
+prototype.fillText = function (text, x, y) {
+  drawn.texts.push({text, x, y, align: this.textAlign});
+  fillText.call(this, text, x, y);
+};
+prototype.ellipse = function (...values) {
+  drawn.ellipses.push(values);
+  ellipse.apply(this, values);
+};
+prototype.strokeRect = function (...values) {
+  if (!this.getLineDash().length) drawn.frames += 1;
+  strokeRect.apply(this, values);
+};
+"""
+
+
+@pytest.fixture
+def recorded(driver, open_page):
+    """Opens a page that records what is drawn on its canvases."""
+    command = {"source": RECORDER}
+    script = driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", command)
+    yield open_page
+    driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
+
+
+def plane_pixels(page):
+    """The colours of the plane's canvas, [height, width, 3]."""
+    page.js("arguments[0].scrollIntoView({block: 'center'})", page["plane"])
+    values = page.js(
+        """
+        const {width, height} = arguments[0];
+        const copy = Object.assign(document.createElement("canvas"), {width, height});
+        const context = copy.getContext("2d", {willReadFrequently: true});
+        context.drawImage(arguments[0], 0, 0);
+        const {data} = context.getImageData(0, 0, width, height);
+        let text = "";
+        for (const value of data) text += String.fromCharCode(value);
+        return [width, height, btoa(text)];
+        """,
+        page["plane"],
+    )
+    width, height, text = values
+    return np.frombuffer(base64.b64decode(text), np.uint8).reshape(height, width, 4)[..., :3]
+
+
+def rgb(colour):
+    return np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
+
+
+def centre_of(page, label):
+    """Where the dots of a class lie on the plane, by their colour: from (0, 0), top left, to 1."""
+    pixels = plane_pixels(page)
+    colour = rgb(vae_mnist.CLASS_COLOURS[label])
+    rows, columns = np.nonzero((np.abs(pixels.astype(int) - colour) < 3).all(axis=-1))
+    assert len(rows) > 30
+    height, width, _ = pixels.shape
+    return (columns.mean() + 0.5) / width, (rows.mean() + 0.5) / height
+
+
+def code_at(page, place):
+    """The code that the pointer takes at a place of the plane."""
+    page.move(place)
+    return page.code()
+
+
+def hide_names(page):
+    """Class names cover dots; a pointer far away moves the cross out of the way."""
+    page.js("names = []; drawMarks()")
+
+
+@pytest.mark.parametrize("zoom", [False, True], ids=["whole", "zoomed"])
+def test_a_dot_in_its_colour_lies_where_the_pointer_finds_its_code(zoom, open_page):
+    page = open_page("known")
+    if zoom:
+        page["zoom"].click()
+    page.move((0.9, 0.9))
+    hide_names(page)
+    labels = [0] if zoom else [0, 1, 2]
+    centres = {label: centre_of(page, label) for label in labels}
+    for label, centre in centres.items():
+        np.testing.assert_allclose(code_at(page, centre), PLACES[label], atol=0.03)
+
+
+def test_the_axes_have_their_numbers_where_the_pointer_finds_them(recorded):
+    page = recorded("known")
+    width, height = page.js("return [plane.clientWidth, plane.clientHeight]")
+    texts = page.js("return drawn.texts")
+    numbers = {
+        align: [
+            (float(text["text"].replace("\N{MINUS SIGN}", "-")), text["x"], text["y"])
+            for text in texts
+            if text["align"] == align and re.fullmatch("\N{MINUS SIGN}?[\\d.]+", text["text"])
+        ]
+        for align in ("center", "right")
+    }
+    below = {value: x for value, x, y in numbers["center"] if y > 0.9 * height}
+    beside = {value: y - 4 for value, x, y in numbers["right"]}
+    assert {-2, -1, 0, 1, 2} <= below.keys() & beside.keys()
+    for value, x in below.items():
+        assert code_at(page, (x / width, 0.5))[0] == pytest.approx(value, abs=0.02)
+    for value, y in beside.items():
+        assert code_at(page, (0.5, y / height))[1] == pytest.approx(value, abs=0.02)
+    names = {text["text"]: (text["x"], text["y"]) for text in texts if text["text"][0] == "z"}
+    assert names["z₁"][0] > max(below.values())
+    assert names["z₂"][1] < min(beside.values())
+
+
+def test_the_dashed_square_is_that_of_the_manifold(open_page):
+    page = open_page("known", prefers_color_scheme="light")
+    page["classes"].find_elements(By.TAG_NAME, "button")[-2].click()  # none
+    page.move((0.9, 0.9))
+    pixels = plane_pixels(page).astype(int).sum(axis=-1)
+    inside = pixels[10:-60, 50:-10] < 300
+    rows, columns = np.nonzero(inside[: int(0.85 * len(inside)), : int(0.85 * len(inside))])
+    height, width = pixels.shape
+    lowest, highest = (50 + columns.min() + 0.5) / width, (50 + columns.max() + 0.5) / width
+    assert code_at(page, (lowest, 0.5))[0] == pytest.approx(-1.645, abs=0.03)
+    assert code_at(page, (highest, 0.5))[0] == pytest.approx(1.645, abs=0.03)
+    top, bottom = (10 + rows.min() + 0.5) / height, (10 + rows.max() + 0.5) / height
+    assert code_at(page, (0.5, top))[1] == pytest.approx(1.645, abs=0.03)
+    assert code_at(page, (0.5, bottom))[1] == pytest.approx(-1.645, abs=0.03)
+
+
+def test_the_cross_is_around_the_pointer(open_page):
+    page = open_page("known", prefers_color_scheme="light")
+    page["classes"].find_elements(By.TAG_NAME, "button")[-2].click()  # none
+    page.move((0.9, 0.9))
+    before = plane_pixels(page).astype(int)
+    page.move((0.3, 0.2))
+    changed = np.abs(plane_pixels(page) - before).sum(axis=-1) > 300
+    height, width = changed.shape
+    rows, columns = np.nonzero(changed[: height // 2])
+    assert (columns.mean() + 0.5) / width == pytest.approx(0.3, abs=0.004)
+    assert (rows.mean() + 0.5) / height == pytest.approx(0.2, abs=0.004)
+    assert np.ptp(columns) == pytest.approx(26, abs=3)
+
+
+@pytest.mark.parametrize("zoom", [False, True], ids=["whole", "zoomed"])
+def test_a_decoded_image_is_that_of_the_code_at_its_middle(zoom, open_page):
+    page = open_page()
+    if zoom:
+        page["zoom"].click()
+    page["images"].click()
+    page.js("own = null; code = [-99, -99]; drawMarks()")  # no mark over the images
+    pixels = plane_pixels(page)[..., 0].astype(float)
+    inner = pixels.shape[1] - 44
+    side = inner / 20
+    model, _ = trained("squared-error")
+    for row, column in ((3, 11), (11, 3), (8, 8), (17, 13)):
+        centre = 42 + (column + 0.5) * side, 2 + (row + 0.5) * side
+        code = code_at(page, (centre[0] / pixels.shape[1], centre[1] / pixels.shape[0]))
+        expected = 255 * model.decode_pixels(code).reshape(28, 28).clip(0, 1)
+        at = (np.arange(28) + 0.5) / 28 - 0.5
+        rows = (centre[1] + at * side).astype(int)
+        columns = (centre[0] + at * side).astype(int)
+        shown = pixels[np.ix_(rows, columns)]
+        assert np.corrcoef(shown.ravel(), expected.ravel())[0, 1] > 0.95
+
+
+def test_the_ellipse_and_the_text_of_an_image_are_its_code(recorded):
+    page = recorded()
+    page["example"].click()
+    model, data = trained("squared-error")
+    (mean,), (log_variance,) = vae_mnist.encode(model, data.x_test[:1])
+    sigma = np.exp(log_variance / 2)
+    text = page["ownCode"].text.replace("\N{MINUS SIGN}", "-")
+    numbers = [float(number) for number in re.findall(r"-?\d+\.\d+", text)]
+    np.testing.assert_allclose(numbers, [mean[0], sigma[0], mean[1], sigma[1]], atol=0.00501)
+    x, y, radius_x, radius_y, *_ = page.js("return drawn.ellipses.at(-1)")
+    width, height = page.js("return [plane.clientWidth, plane.clientHeight]")
+    centre = code_at(page, (x / width, y / height))
+    np.testing.assert_allclose(centre, mean, atol=0.02)
+    right = code_at(page, ((x + radius_x) / width, y / height))
+    top = code_at(page, (x / width, (y - radius_y) / height))
+    np.testing.assert_allclose([right[0] - mean[0], top[1] - mean[1]], sigma, atol=0.03)
+
+
+def test_captions_name_what_stands_beside_them(recorded):
+    page = recorded("known")
+    page.move((0.6, 0.6), click=True)
+    page.move((0.3, 0.7), click=True)
+    page["example"].click()
+    page.js("drawn.texts.length = 0")
+    page.move((0.8, 0.8))
+    width, height = page.js("return [plane.clientWidth, plane.clientHeight]")
+    places = {text["text"]: (text["x"], text["y"]) for text in page.js("return drawn.texts")}
+    assert places.keys() >= {"0", "1", "2", "A", "B", "yours"}
+    for name, (x, y) in {"A": (0.6, 0.6), "B": (0.3, 0.7)}.items():
+        assert np.hypot(places[name][0] - x * width, places[name][1] - y * height) < 40
+    for label in (0, 1, 2):
+        x, y = places[str(label)]
+        code = code_at(page, (x / width, (y - 5) / height))
+        np.testing.assert_allclose(code, PLACES[label], atol=0.12)
+
+
+def test_the_image_at_the_code_has_its_neighbours_in_their_colours(open_page):
+    page = open_page("known")
+    page.move(centre_of(page, 1))
+    assert page["vote"].text == "1: 25 of 25"
+    canvas = "const c = document.getElementById('neighbours');"
+    pixels = page.js(
+        canvas + "return [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]"
+    )
+    pixels = np.reshape(pixels, (112, 112, 4))[..., :3]
+    for i in range(25):
+        at = pixels[int((i // 5 + 0.5) * 22.4), int((i % 5 + 0.5) * 22.4)]
+        np.testing.assert_array_equal(at, rgb(vae_mnist.CLASS_COLOURS[1]))
+
+
+def test_a_test_image_is_named_and_has_no_vote_about_itself(open_page):
+    page = open_page()
+    _, data = trained("squared-error")
+    z_mean, _ = codes_and_losses("squared-error")
+    for number in range(12):
+        page["example"].click()
+        distances = np.linalg.norm(z_mean - z_mean[number], axis=1)
+        distances[number] = np.inf
+        counts = np.bincount(data.y_test[np.argsort(distances)[:25]])
+        assert page["ownText"].text == (
+            f"Test image {number + 1}, class {data.y_test[number]}. "
+            f"{counts.argmax()}: {counts.max()} of the 25 nearest test codes."
+        )
+
+
+# ---- The training --------------------------------------------------------------------------------
+
+
+def set_epoch(page, *keys):
+    page["epoch"].send_keys(*keys)
+
+
+def test_the_slider_shows_the_dots_of_an_epoch(open_page):
+    page = open_page("known")
+    assert page["epoch"].get_attribute("value") == page["epoch"].get_attribute("max") == "2"
+    width = page.js("return plane.clientWidth")
+    seen = {}
+    for epoch, key in ((0, Keys.HOME), (1, Keys.ARROW_RIGHT)):
+        set_epoch(page, key)
+        assert page["epoch"].get_attribute("value") == str(epoch)
+        seen[epoch] = {label: centre_of(page, label) for label in (0, 1)}
+    set_epoch(page, Keys.END)
+    assert width > 300
+    for epoch, centres in seen.items():
+        for label, centre in centres.items():
+            code = code_at(page, centre)
+            np.testing.assert_allclose(code, EARLIER[epoch][label], atol=0.03)
+
+
+def test_between_two_epochs_the_dots_are_on_a_straight_line(open_page):
+    page = open_page("known")
+    page.js("setEpoch(0.25)")
+    centre = centre_of(page, 0)
+    page.js("setEpoch(lastEpoch)")
+    expected = 0.75 * np.array(EARLIER[0][0]) + 0.25 * np.array(EARLIER[1][0])
+    np.testing.assert_allclose(code_at(page, centre), expected, atol=0.03)
+
+
+def test_the_epoch_and_its_loss_are_told_in_writing_and_aloud(open_page):
+    page = open_page("known")
+    texts = {
+        Keys.END: "epoch 2: 19.9 = 16.6 + 3.3 KL",
+        Keys.ARROW_LEFT: "epoch 1: 20.9 = 17.6 + 3.3 KL",
+        Keys.HOME: "epoch 0: not trained yet",
+    }
+    for key, text in texts.items():
+        set_epoch(page, key)
+        assert page["losses"].text == text
+        assert page["epoch"].get_attribute("aria-valuetext") == text
+
+
+def test_a_weight_of_the_kl_divergence_is_written_out(open_page):
+    page = open_page("weighted")
+    assert page["losses"].text == "epoch 2: 19.9 = 16.6 + 0.5 \N{MULTIPLICATION SIGN} 3.3 KL"
+
+
+def test_the_training_plays_to_its_end_and_can_be_paused(open_page):
+    page = open_page("known")
+    before = base_of_the_plane(page)
+    page["unfold"].click()
+    assert page["unfold"].text == "Pause"
+    time.sleep(0.5)
+    first = page.js("return epoch")
+    time.sleep(0.2)
+    second = page.js("return epoch")
+    assert 0 < first < second < 2
+    page["unfold"].click()
+    assert page["unfold"].text == "Play"
+    paused = page.js("return epoch")
+    time.sleep(0.2)
+    assert page.js("return epoch") == paused > 0
+    page["unfold"].click()
+    time.sleep(2.2)
+    assert page.js("return epoch") == 2
+    assert page["unfold"].text == "Play"
+    assert base_of_the_plane(page) == before
+
+
+def test_with_reduced_motion_the_training_goes_on_by_clicks(open_page):
+    page = open_page("known", prefers_reduced_motion="reduce")
+    for epoch in (0, 1, 2, 0):
+        assert page["unfold"].text == "Next epoch"
+        page["unfold"].click()
+        time.sleep(0.1)
+        assert page.js("return epoch") == epoch
+
+
+def test_before_the_last_epoch_nothing_of_the_trained_model_is_offered(recorded):
+    page = recorded("known")
+    page.move((0.3, 0.3), click=True)
+    code = page.code()
+    set_epoch(page, Keys.HOME)
+    page.js("drawn.texts.length = 0; drawBase()")
+    texts = {text["text"] for text in page.js("return drawn.texts")}
+    assert not texts & {"0", "A"} - {"0"}
+    assert "1" not in page.js("return names.map(name => name.text)")
+    assert not page["images"].is_enabled()
+    assert "as they were then" in page["hint"].text
+    for name in ("here", "walks", "own"):
+        assert page[name].get_property("inert")
+    page.move((0.6, 0.6), click=True)
+    page["plane"].send_keys(Keys.ARROW_RIGHT, Keys.ENTER)
+    np.testing.assert_array_equal(page.code(), code)
+    assert len(page.kept()) == 1
+    set_epoch(page, Keys.END)
+    assert page["images"].is_enabled()
+    assert "a click, a tap or Enter keeps" in page["hint"].text
+
+
+def test_classes_and_zoom_work_at_every_epoch(open_page):
+    page = open_page("known")
+    set_epoch(page, Keys.HOME)
+    views = [base_of_the_plane(page)]
+    page["zoom"].click()
+    views.append(base_of_the_plane(page))
+    page["classes"].find_elements(By.TAG_NAME, "button")[0].click()
+    views.append(base_of_the_plane(page))
+    assert len(set(views)) == 3
+
+
+def test_images_that_were_shown_come_back_at_the_last_epoch(open_page):
+    page = open_page("known")
+    page["images"].click()
+    view = base_of_the_plane(page)
+    set_epoch(page, Keys.HOME)
+    assert base_of_the_plane(page) != view
+    set_epoch(page, Keys.END)
+    assert base_of_the_plane(page) == view
+
+
+def test_a_page_without_a_training_has_no_control_of_it(open_page):
+    page = open_page()
+    assert not page["training"].is_displayed()
+
+
+# ---- Pointers ------------------------------------------------------------------------------------
+
+
+def test_only_the_main_button_keeps_an_image(open_page):
+    page = open_page()
+    plane = page["plane"]
+    ActionChains(page.driver).move_to_element(plane).context_click().perform()
+    assert page.kept() == []
+    ActionChains(page.driver).move_to_element(plane).click().perform()
+    assert len(page.kept()) == 1
+
+
+def test_a_press_elsewhere_that_is_released_on_the_plane_keeps_nothing(open_page):
+    page = open_page()
+    page.move((0.5, 0.5), click=True)
+    chain = ActionChains(page.driver, duration=0)
+    chain.move_to_element(page["title"]).click_and_hold()
+    chain.move_to_element_with_offset(page["plane"], 0, 0).release().perform()
+    assert len(page.kept()) == 1
+
+
+def test_a_press_that_leaves_the_plane_and_comes_back_keeps_nothing(open_page):
+    page = open_page()
+    plane = page["plane"]
+    chain = ActionChains(page.driver, duration=0).move_to_element(plane).click_and_hold()
+    chain.move_to_element(page["title"]).move_to_element(plane).release().perform()
+    assert page.kept() == []
+
+
+def test_a_second_finger_does_not_draw(open_page):
+    page = open_page(width=390, height=844, touch=True)
+    page.js("document.getElementById('pad').scrollIntoView({block: 'center'})")
+    box = page.js("return document.getElementById('pad').getBoundingClientRect().toJSON()")
+    at = [(box["x"] + part * box["width"], box["y"] + 0.5 * box["height"]) for part in (0.3, 0.7)]
+    page.touch("touchStart", at[0])
+    page.touch("touchStart", at[0], at[1])
+    page.touch("touchMove", (at[0][0], at[0][1] + 40), (at[1][0], at[1][1] + 40))
+    page.touch("touchEnd")
+    strokes = page.js("return strokes")
+    assert len(strokes) == 1
+    assert all(x == pytest.approx(0.3, abs=0.01) for x, _ in strokes[0])
+    page.touch("touchStart", at[1])
+    page.touch("touchEnd")
+    assert len(page.js("return strokes")) == 2
+
+
+# ---- Sizes, drawings, words ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [(844, 390), (800, 360), (932, 430), (390, 844), (1280, 900)])
+def test_plane_and_decoded_image_are_in_sight_together(size, open_page):
+    width, height = size
+    page = open_page(width=width, height=height, touch=width < 1000)
+    page.js("document.getElementById('plane').scrollIntoView({block: 'nearest'})")
+    for name in ("plane", "decoded"):
+        box = page.js(f"return {name}.getBoundingClientRect().toJSON()")
+        assert -1 <= box["top"] < box["bottom"] <= height + 1
+    free = width - page.js("return plane.clientWidth")
+    assert free > 0.4 * width or height > width
+
+
+def test_the_plane_is_drawn_once_while_the_page_loads(recorded):
+    page = recorded()
+    time.sleep(0.3)
+    assert page.js("return drawn.frames") == 1
+
+
+def test_the_decoded_plane_is_decoded_once_for_its_axes(open_page):
+    page = open_page()
+    page.js(
+        "const original = decode; decodings = 0;"
+        "decode = (...values) => { decodings += 1; return original(...values); }"
+    )
+    page["images"].click()
+    assert page.js("return decodings") == 400
+    page["classes"].find_elements(By.TAG_NAME, "button")[2].click()
+    size = {"width": 900, "height": 700, "deviceScaleFactor": 1, "mobile": False}
+    page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    time.sleep(0.3)
+    assert page.js("return decodings") < 405
+    page["zoom"].click()
+    assert page.js("return decodings") >= 800
+
+
+def test_letters_go_on_after_z(open_page):
+    page = open_page()
+    letters = page.js("return [0, 25, 26, 27, 51, 52, 701, 702].map(lettersOf)")
+    assert letters == ["A", "Z", "AA", "AB", "AZ", "BA", "ZZ", "AAA"]
+
+
+def test_the_place_on_the_walk_is_told_aloud(open_page):
+    page = open_page()
+    for place in ((0.3, 0.5), (0.7, 0.4)):
+        page.move(place, click=True)
+    page["walk"].send_keys(Keys.END)
+    assert page["walk"].get_attribute("aria-valuetext") == "100 percent from A to B"
+
+
+def test_headers_say_what_they_head(open_page):
+    page = open_page()
+    scopes = page.js("return [...document.querySelectorAll('th')].map(header => header.scope)")
+    assert scopes == ["col", "col", "col", "row", "row"]
+
+
+def test_without_javascript_a_page_says_what_is_missing(driver, paths, open_page):
+    driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    driver.get(paths("known").as_uri())
+    text = driver.find_element(By.TAG_NAME, "body").text
+    driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+    assert "JavaScript, which is switched off" in text
+    assert "template" not in text

@@ -409,6 +409,7 @@ def latent_scatter_figure(z, labels, classes=None):
     is the part of the plane that the manifold shows.
     """
     z = np.asarray(z)
+    z_1, z_2 = z.T
     classes = np.unique(labels) if classes is None else np.asarray(classes)
     class_indices = np.searchsorted(classes, labels)
     edge = MANIFOLD_QUANTILES[-1]
@@ -417,8 +418,8 @@ def latent_scatter_figure(z, labels, classes=None):
     axes = figure.subplots(subplot_kw={"aspect": "equal"})
     axes.set(xlabel="$z_1$", ylabel="$z_2$", xlim=(-limit, limit), ylim=(-limit, limit))
     points = axes.scatter(
-        z[:, 0],
-        z[:, 1],
+        z_1,
+        z_2,
         c=class_indices,
         cmap=colors.ListedColormap(class_colours(len(classes))),
         norm=colors.BoundaryNorm(np.arange(len(classes) + 1) - 0.5, len(classes)),
@@ -713,12 +714,14 @@ def base64_text(array, kind):
 
 
 def unfolding_content(history, unfolding):
-    """How the plane came to be, for the page; None where there was no training.
+    """How the plane came to be, for the page; None where nothing was kept of a training.
 
     Codes are whole numbers of 16 bits, in steps of 1/32767 of the largest one: finer than a pixel.
     """
-    if not history:
+    if not unfolding:
         return None
+    if len(unfolding) != len(history) + 1:
+        raise ValueError("unfolding must hold the codes before the training and after each epoch")
     step = max(np.abs(codes).max() for codes in unfolding) / 32767 or 1.0
     return {
         "images": len(unfolding[0]),
@@ -735,6 +738,7 @@ def explorer_page(model, data, z_mean, losses, history=(), unfolding=()):
 
     `z_mean` [count, 2], `losses`: of the test images. `history`: as `train` returns it;
     `unfolding`: the mean codes of the first test images before the training and after each epoch.
+    Raises ValueError for codes that are no plane or not those of the test images.
     """
     content = {
         "name": os.path.basename(data.name),  # the page is passed on: without the rest of a path
@@ -745,7 +749,7 @@ def explorer_page(model, data, z_mean, losses, history=(), unfolding=()):
         "classes": [str(label) for label in data.classes],
         "colours": class_colours(len(data.classes)),
         "labels": base64_text(np.searchsorted(data.classes, data.y_test), "<u2"),
-        "codes": base64_text(z_mean, "<f4"),
+        "codes": base64_text(np.reshape(z_mean, (len(data.y_test), 2)), "<f4"),
         "unfolding": unfolding_content(history, unfolding),
         "images": base64_text(data.x_test[:PAGE_IMAGES], "u1"),
         "weights": {

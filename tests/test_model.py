@@ -76,7 +76,7 @@ print(*{str(array.dtype) for array in [*model.get_weights(), *map(np.asarray, ou
 def user_of_other_settings(small_file, directory):
     """A model where the user's keras.json asks for another framework and other numbers."""
     (directory / "keras.json").write_text(json.dumps({"floatx": "float64", "backend": "jax"}))
-    return run_python(USE_OF_THE_MODEL, KERAS_HOME=str(directory))
+    return run_python(USE_OF_THE_MODEL, KERAS_HOME=str(directory), KERAS_BACKEND="jax")
 
 
 BACKGROUND = {"user of other settings": user_of_other_settings}

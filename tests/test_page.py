@@ -39,7 +39,7 @@ def test_weights_codes_labels_and_images_come_back_bit_for_bit(make_page, model,
     np.testing.assert_array_equal(array(content["labels"], "<u2"), data.y_test)
     images = array(content["images"], "u1").reshape(-1, 784)
     np.testing.assert_array_equal(images, data.x_test[: len(images)])
-    assert len(images) >= 10
+    assert len(images) == 40
 
 
 def test_the_page_says_which_loss_and_how_the_test_images_do(make_page):
@@ -47,6 +47,62 @@ def test_the_page_says_which_loss_and_how_the_test_images_do(make_page):
     assert content["reconstructionLoss"] == "squared-error"
     assert content["testLosses"] == {"loss": 20.0, "reconstruction": 17.0, "kl": 3.0}
     assert content["square"] == pytest.approx(1.6449, abs=1e-4)
+
+
+def test_codes_of_the_epochs_come_back_to_half_a_step(model, data, z_mean):
+    unfolding = [z_mean[:50] * scale for scale in (0.1, -2.0, 1.0)]
+    losses = {"validation_loss": 20.0, "validation_reconstruction": 17.0, "validation_kl": 3.0}
+    history = [{"epoch": epoch} | losses for epoch in (1, 2)]
+    page = vae_mnist.explorer_page(
+        model, data, z_mean, vae_mnist.Losses(20.0, 17.0, 3.0), history, unfolding
+    )
+    content = content_of(page)["unfolding"]
+    assert content["images"] == 50
+    assert content["step"] == pytest.approx(2 * np.abs(z_mean[:50]).max() / 32767)
+    numbers = array(content["codes"], "<i2").reshape(3, 50, 2)
+    np.testing.assert_allclose(
+        numbers * content["step"], unfolding, rtol=0, atol=0.501 * content["step"]
+    )
+    assert content["validationLosses"] == 2 * [{"loss": 20.0, "reconstruction": 17.0, "kl": 3.0}]
+
+
+def test_codes_that_are_all_zero_come_back_as_zeros(model, data, z_mean):
+    losses = vae_mnist.Losses(20.0, 17.0, 3.0)
+    page = vae_mnist.explorer_page(model, data, z_mean, losses, [], [np.zeros((5, 2))])
+    content = content_of(page)["unfolding"]
+    assert content["step"] > 0
+    assert not array(content["codes"], "<i2").any()
+
+
+def test_a_page_without_a_training_has_none_of_it(make_page):
+    assert content_of(make_page())["unfolding"] is None
+
+
+def test_epochs_without_their_codes_are_refused(model, data, z_mean):
+    losses = vae_mnist.Losses(20.0, 17.0, 3.0)
+    with pytest.raises(ValueError, match="before the training and after each epoch"):
+        vae_mnist.explorer_page(model, data, z_mean, losses, [{"epoch": 1}], [z_mean])
+
+
+@pytest.mark.parametrize("shape", [(1000, 3), (999, 2)])
+def test_codes_that_are_not_of_the_test_images_are_refused(shape, model, data):
+    losses = vae_mnist.Losses(20.0, 17.0, 3.0)
+    with pytest.raises(ValueError, match="reshape"):
+        vae_mnist.explorer_page(model, data, np.zeros(shape), losses)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "images"), [(1, 2000), (50, 2000), (100, 2000), (1000, 201), (10**6, 1)]
+)
+def test_the_first_2000_test_images_are_watched_and_fewer_in_a_long_training(
+    epochs, images, data, monkeypatch
+):
+    monkeypatch.setattr(vae_mnist, "train", lambda *args, **kwargs: [])
+    many = data._replace(x_test=np.tile(data.x_test, (3, 1)))
+    options = vae_mnist.parse_arguments([f"--epochs={epochs}"])
+    model, _, (z_mean,) = vae_mnist.train_model(options, many, np.random.default_rng(0))
+    assert len(z_mean) == images
+    np.testing.assert_allclose(z_mean[0], vae_mnist.encode(model, data.x_test[0])[0][0], atol=1e-6)
 
 
 @pytest.mark.parametrize("field", ["name", "class"])
@@ -76,10 +132,13 @@ def test_equal_content_gives_equal_bytes(make_page):
     assert make_page() == make_page()
 
 
-def test_a_page_of_mnist_has_at_most_2_4_megabytes(model, data):
+def test_a_page_of_mnist_has_at_most_3_2_megabytes(model, data):
     many = data._replace(y_test=np.tile(data.y_test, 10), x_test=np.tile(data.x_test, (10, 1)))
     codes = np.zeros((10_000, 2), np.float32)
-    assert len(vae_mnist.explorer_page(model, many, codes, vae_mnist.Losses(1, 1, 0))) < 2.4e6
+    losses = dict.fromkeys(("validation_loss", "validation_reconstruction", "validation_kl"), 1.0)
+    training = 50 * [losses], 51 * [codes[:2000]]
+    page = vae_mnist.explorer_page(model, many, codes, vae_mnist.Losses(1, 1, 0), *training)
+    assert len(page) < 3.2e6
 
 
 def test_a_number_that_json_does_not_know_is_a_bug(model, data, z_mean):

@@ -90,7 +90,8 @@ def scale(images):
     shape = tuple(images.shape)
     if shape not in IMAGE_SHAPES and shape[1:] not in IMAGE_SHAPES:
         raise ValueError(f"images must be [count, 28, 28] or [count, 784], not {list(shape)}")
-    return tf.reshape(tf.cast(images, tf.float32) / 255.0, [-1, IMAGE_SIZE])
+    pixels = tf.cast(images, tf.float32) / 255.0
+    return tf.reshape(pixels, [-1, IMAGE_SIZE])
 
 
 # ---- Model ---------------------------------------------------------------------------------------
@@ -241,7 +242,8 @@ def adam(model, learning_rate):
 def train_step(model, optimizer, images, epsilon):
     """One step of Adam down the gradient of the objective; returns the batch's `Losses`."""
     with tf.GradientTape() as tape:
-        losses = mean_losses(*loss_terms(model, images, epsilon), model.kl_weight)
+        reconstruction, kl = loss_terms(model, images, epsilon)
+        losses = mean_losses(reconstruction, kl, model.kl_weight)
     gradients = tape.gradient(losses.loss, model.trainable_variables)
     optimizer.apply(gradients, model.trainable_variables)
     return losses
@@ -308,7 +310,8 @@ def train(
     history = []
     for epoch in range(1, epochs + 1):
         order, epsilon = draw_epoch(rng, len(x_train), batch_size)
-        losses = Losses(*run_epoch(images, order, epsilon).numpy().tolist())
+        means = run_epoch(images, order, epsilon)
+        losses = Losses(*means.numpy().tolist())
         validation = evaluate(model, x_validation, validation_epsilon, validation_terms)
         row = {"epoch": epoch} | losses._asdict()
         row |= {f"validation_{name}": value for name, value in validation._asdict().items()}
@@ -351,8 +354,10 @@ def evaluate(model, images, epsilon, terms=None):
     """
     if len(images) == 0:
         raise ValueError("there are no images to evaluate")
-    reconstruction, kl = in_batches(terms or compile_loss_terms(model), images, epsilon)
-    return Losses(*(float(mean) for mean in mean_losses(reconstruction, kl, model.kl_weight)))
+    terms = terms or compile_loss_terms(model)
+    reconstruction, kl = in_batches(terms, images, epsilon)
+    losses = mean_losses(reconstruction, kl, model.kl_weight)
+    return Losses(*(float(mean) for mean in losses))
 
 
 def encode(model, images):
@@ -640,10 +645,12 @@ def read_idx_directory(folder):
     if missing:
         held = sorted(file.name for file in files)[:20]
         raise InputError(f"{folder}: lacks {missing}; give all four, plain or .gz; it holds {held}")
-    x_train, y_train, x_test, y_test = (paths[name] for name in IDX_NAMES)
-    x_train = read_idx(x_train)
-    x_test = read_idx(x_test)
-    return x_train, read_idx(y_train, len(x_train)), x_test, read_idx(y_test, len(x_test))
+    train_images, train_labels, test_images, test_labels = (paths[name] for name in IDX_NAMES)
+    x_train = read_idx(train_images)
+    y_train = read_idx(train_labels, len(x_train))
+    x_test = read_idx(test_images)
+    y_test = read_idx(test_labels, len(x_test))
+    return x_train, y_train, x_test, y_test
 
 
 def read_idx(path, labels=None):
@@ -651,8 +658,9 @@ def read_idx(path, labels=None):
 
     `labels`: how many it must hold, if it is a file of labels.
     """
+    opener = gzip.open if path.suffix == ".gz" else open
     try:
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as stream:
+        with opener(path, "rb") as stream:
             magic, dimensions = struct.unpack(">3sB", stream.read(4))
             if magic != b"\0\0\x08" or dimensions > 3:
                 raise unreadable(path, "no IDX header for unsigned bytes")
@@ -665,8 +673,10 @@ def read_idx(path, labels=None):
             size = math.prod(shape)
             # In pieces, because one read would reserve memory for whatever the header promises.
             values = bytearray()
-            while len(values) <= size and (piece := stream.read(1 << 20)):
+            for piece in iter(lambda: stream.read(1 << 20), b""):
                 values += piece
+                if len(values) > size:
+                    break
     except struct.error as error:
         raise InputError(f"{path}: ends within its header; download it again") from error
     except (OSError, EOFError, zlib.error) as error:

@@ -137,6 +137,10 @@ def test_the_neighbours_vote():
     assert vae_mnist.neighbour_accuracy(codes, labels, [[0, 0], [9, 9]], [3, 7]) == 0.5
 
 
+def test_the_nearest_code_votes():
+    assert vae_mnist.neighbour_accuracy([[0, 0]], [7], [[1, 1]], [7]) == 1
+
+
 @pytest.mark.parametrize(("winners", "expected"), [(12, 0.0), (13, 1.0)])
 def test_the_25_nearest_codes_vote_and_no_other(winners, expected):
     """Of 1s at growing distances from 0, then 2s: with 13 of 25 the 1s win, with 12 they lose."""

@@ -123,8 +123,8 @@ def test_images_that_are_not_whole_numbers_are_refused(change, model, data, epsi
 
 
 def test_no_images_have_no_codes(model, data):
-    for codes in vae_mnist.encode(model, data.x_test[:0]):
-        assert codes.shape == (0, 2)
+    z_mean, z_log_sigma_sq = vae_mnist.encode(model, data.x_test[:0])
+    assert z_mean.shape == z_log_sigma_sq.shape == (0, 2)
 
 
 # ---- Neighbours ----------------------------------------------------------------------------------

@@ -161,6 +161,12 @@ class Page:
         event = {"type": kind, "touchPoints": points}
         self.driver.execute_cdp_cmd("Input.dispatchTouchEvent", event)
 
+    def wait_for(self, condition):
+        """Waits until a condition of JavaScript holds."""
+        end = time.monotonic() + 20
+        while not self.js(f"return {condition}"):
+            assert time.monotonic() < end, condition
+
     def image(self, name):
         """The grey levels, [28, 28] from 0 to 255, of a canvas of that size."""
         levels = self.js(
@@ -297,12 +303,12 @@ def test_two_kept_images_are_joined_by_a_walk_that_plays(open_page):
     end = page.code()
     assert page["play"].text == "Walk from A to B"
     page["play"].click()
-    time.sleep(0.3)
+    page.wait_for("element('walk').value > 5")
     on_the_way = page.code()
     assert (on_the_way - start) @ (on_the_way - end) < 0
     page["walk"].send_keys(Keys.END, *[Keys.ARROW_LEFT] * 10)
     page["play"].click()
-    time.sleep(0.5)
+    page.wait_for("element('walk').value === '100'")
     np.testing.assert_allclose(page.code(), end)
 
 
@@ -788,20 +794,17 @@ def test_the_training_plays_to_its_end_and_can_be_paused(open_page):
     before = base_of_the_plane(page)
     page["unfold"].click()
     assert page["unfold"].text == "Pause"
-    time.sleep(0.2)
+    page.wait_for("epoch > 0.1 && epoch < 2")
     first = page.js("return epoch")
-    time.sleep(0.1)
-    second = page.js("return epoch")
-    assert 0 < first < second < 1
+    page.wait_for(f"epoch > {first}")
     page["unfold"].click()
     assert page["unfold"].text == "Play"
     paused = page.js("return epoch")
     time.sleep(0.1)
-    assert page.js("return epoch") == paused
+    assert page.js("return epoch") == paused < 2
     page.js("setEpoch(1.8)")
     page["unfold"].click()
-    time.sleep(0.4)
-    assert page.js("return epoch") == 2
+    page.wait_for("epoch === 2")
     assert page["unfold"].text == "Play"
     assert base_of_the_plane(page) == before
 

@@ -55,8 +55,12 @@ def test_the_settings_are_those_of_the_original(monkeypatch, model, data):
 
     record("adam")
     record("draw_epoch")
+    first_weights = model.get_weights()
     history = vae_mnist.train(model, data.x_train[:128], data.x_validation[:20])
     assert len(history) == 50
+    model.set_weights(first_weights)
+    again = vae_mnist.train(model, data.x_train[:128], data.x_validation[:20], rng=0, epochs=1)
+    assert again == history[:1]
     assert given["adam"][1] == 0.001
     assert given["draw_epoch"][1:] == (128, 128)
 

@@ -308,7 +308,7 @@ def test_two_kept_images_are_joined_by_a_walk_that_plays(open_page):
     assert (on_the_way - start) @ (on_the_way - end) < 0
     page["walk"].send_keys(Keys.END, *[Keys.ARROW_LEFT] * 10)
     page["play"].click()
-    page.wait_for("element('walk').value === '100'")
+    page.wait_for("Math.abs(code[0] - chosen[1].code[0]) < 1e-9")
     np.testing.assert_allclose(page.code(), end)
 
 

@@ -194,7 +194,8 @@ def cross_entropy(x, logits):
 
     The negative log-likelihood under a Bernoulli with p = sigmoid(logits) for every pixel.
     """
-    return tf.reduce_sum(tf.nn.sigmoid_cross_entropy_with_logits(labels=x, logits=logits), axis=-1)
+    pixel_losses = tf.nn.sigmoid_cross_entropy_with_logits(labels=x, logits=logits)
+    return tf.reduce_sum(pixel_losses, axis=-1)
 
 
 class Losses(NamedTuple):
@@ -258,7 +259,8 @@ def train_epoch(model, optimizer, images, order, epsilon):
     means = tf.zeros(len(Losses._fields))
     for step in tf.range(len(order)):
         batch = tf.gather(images, order[step])
-        means += tf.stack(train_step(model, optimizer, batch, epsilon[step])) / len(order)
+        losses = train_step(model, optimizer, batch, epsilon[step])
+        means += tf.stack(losses) / len(order)
     return means  # as it is: whatever XLA has to do after the loop slows the loop itself down
 
 
@@ -275,8 +277,10 @@ def draw_epsilon(rng, *shape):
 def draw_epoch(rng, count, batch_size):
     """Returns a random order of `count` images, [steps, batch], and noise [steps, batch, 2]."""
     steps = count // batch_size  # the images that fill no whole batch are left out of this epoch
-    order = rng.permutation(count)[: steps * batch_size].reshape(steps, batch_size)
-    return tf.constant(order, tf.int32), tf.constant(draw_epsilon(rng, steps, batch_size))
+    order = rng.permutation(count)[: steps * batch_size]
+    order = tf.constant(order.reshape(steps, batch_size), tf.int32)
+    epsilon = tf.constant(draw_epsilon(rng, steps, batch_size))
+    return order, epsilon
 
 
 def train(
@@ -404,7 +408,8 @@ def class_colours(count):
     """Returns a colour, "#rrggbb", for each of `count` classes."""
     if count <= len(CLASS_COLOURS):
         return CLASS_COLOURS[:count]
-    return tuple(colors.to_hex(colour) for colour in colormaps["turbo"](np.linspace(0, 1, count)))
+    spread = colormaps["turbo"](np.linspace(0, 1, count))
+    return tuple(colors.to_hex(colour) for colour in spread)
 
 
 def latent_scatter_figure(z, labels, classes=None):
@@ -576,17 +581,22 @@ def load_data(path=None):
     )
 
 
+def is_mnist(content):
+    """Whether these bytes are the mnist.npz that everyone uses."""
+    return hashlib.sha256(content).hexdigest() == MNIST_SHA256
+
+
 def find_mnist():
     """Returns the name and path of the full MNIST or, where it can't be had, of the bundled set."""
     keras_home = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
     if not os.access(keras_home, os.W_OK):  # as Keras itself does
         keras_home = Path(tempfile.gettempdir()) / ".keras"
     cached = keras_home / "datasets" / "mnist.npz"
-    if cached.is_file() and hashlib.sha256(cached.read_bytes()).hexdigest() == MNIST_SHA256:
+    if cached.is_file() and is_mnist(cached.read_bytes()):
         return "MNIST", cached
     try:
         content = download_mnist()
-        if hashlib.sha256(content).hexdigest() == MNIST_SHA256:
+        if is_mnist(content):
             write_files(cached.parent, {cached.name: content})
             return "MNIST", cached
         failure = "a corrupted file came: its SHA-256 is wrong"
@@ -639,8 +649,9 @@ def read_idx_directory(folder):
     files = sorted([*Path(folder).glob("MNIST/raw/*"), *Path(folder).glob("*")], reverse=True)
     paths = {}
     for file in files:
+        name = file.name.replace(".idx", "-idx").removesuffix(".gz")
         if file.is_file():
-            paths[file.name.replace(".idx", "-idx").removesuffix(".gz")] = file
+            paths[name] = file
     missing = ", ".join(name for name in IDX_NAMES if name not in paths)
     if missing:
         held = sorted(file.name for file in files)[:20]
@@ -673,10 +684,11 @@ def read_idx(path, labels=None):
             size = math.prod(shape)
             # In pieces, because one read would reserve memory for whatever the header promises.
             values = bytearray()
-            for piece in iter(lambda: stream.read(1 << 20), b""):
-                values += piece
-                if len(values) > size:
+            while len(values) <= size:
+                piece = stream.read(1 << 20)
+                if not piece:
                     break
+                values += piece
     except struct.error as error:
         raise InputError(f"{path}: ends within its header; download it again") from error
     except (OSError, EOFError, zlib.error) as error:
@@ -768,7 +780,8 @@ def explorer_page(model, data, z_mean, losses, history=(), unfolding=()):
         },
     }
     text = json.dumps(content, allow_nan=False).replace("<", "\\u003c")  # no name ends the script
-    return PAGE_TEMPLATE.read_text("utf-8").replace(">null<", f">{text}<", 1).encode()
+    template = PAGE_TEMPLATE.read_text("utf-8")
+    return template.replace(">null<", f">{text}<", 1).encode()
 
 
 def save_model(model, path):
@@ -1189,14 +1202,16 @@ def own_the_process():
     """Sets what a program may set for its whole process, and `%run` in a notebook may not."""
     gc.freeze()  # what was imported stays: no search for garbage goes through it
     atexit.register(gc.freeze)
+    sys.stdout = sys.stdout or io.TextIOWrapper(io.BytesIO())  # None if closed
     sys.stdout.reconfigure(errors="backslashreplace")  # a path may hold what it can't show
     signal.signal(signal.SIGINT, interrupt)
     signal.signal(signal.SIGTERM, interrupt)
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    if not hasattr(sys, "ps1") and not sys.flags.interactive:  # %run, python -i
+    if hasattr(sys, "ps1") or sys.flags.interactive:  # %run, python -i
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    else:
         own_the_process()
     gc.enable()
     tf.config.experimental.enable_op_determinism()  # some operations on a GPU are not otherwise

@@ -225,6 +225,21 @@ def test_an_output_that_cannot_be_written_ends_the_run_in_one_line(results):
     assert files == {name: f"old {name}".encode() for name in OUTPUT_FILES}
 
 
+def closed_output(small_file, directory):
+    """A run that was given no standard output at all."""
+    command = [sys.executable, SCRIPT, "--data", small_file, "--epochs", 1, "--output-dir"]
+    shell = ["sh", "-c", 'exec "$@" >&-', "sh", *map(str, command), directory]
+    run = subprocess.run(shell, stderr=subprocess.PIPE, encoding="utf-8")
+    return run.returncode, without_notices(run.stderr), contents(directory)
+
+
+@posix
+def test_without_an_output_the_run_is_the_same(results):
+    status, err, files = results["closed output"].result()
+    assert (status, err) == (0, "")
+    assert set(files) == set(OUTPUT_FILES)
+
+
 # ---- XLA -----------------------------------------------------------------------------------------
 
 
@@ -288,6 +303,6 @@ def test_the_chapter_runs_without_what_surrounds_it(results):
     assert 0 <= float(results["chapter"].result()) <= 1
 
 
-BACKGROUND = {"left reader": left_reader, "chapter": chapter}
+BACKGROUND = {"left reader": left_reader, "closed output": closed_output, "chapter": chapter}
 if os.path.exists("/dev/full"):
     BACKGROUND["full output"] = full_output

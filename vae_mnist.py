@@ -1170,10 +1170,12 @@ def show(page):
 
 def interrupt(signal_number, stack_frame):
     """Ends the program where it stands: an exception might be dropped by the code that it hits."""
-    for directory in unfinished_directories:
-        shutil.rmtree(directory, ignore_errors=True)
-    os.write(sys.stderr.fileno(), b"vae_mnist.py: interrupted\n")
-    os._exit(130)
+    try:
+        for directory in unfinished_directories:
+            shutil.rmtree(directory, ignore_errors=True)
+        os.write(sys.stderr.fileno(), b"vae_mnist.py: interrupted\n")
+    finally:
+        os._exit(130)  # even where the line cannot be written
 
 
 def main(argv=None):

@@ -136,7 +136,10 @@ INTERRUPTED_RUNS = {
     "Ctrl-C after the first epoch": signalled(signal.SIGINT, "    1 "),
     "SIGTERM after the fourth epoch": signalled(signal.SIGTERM, "    4 "),
 } | {name: sending_itself(patch) for name, patch in PATCHES.items()}
-
+WITHOUT_STANDARD_ERROR = """
+sys.stderr = None  # as Python sets it where it is closed
+sys.stdout = Output("    2 ", interrupt)
+"""
 
 OLD = {name: f"old {name}".encode() for name in OUTPUT_FILES}
 
@@ -146,6 +149,12 @@ def test_an_interrupted_run_ends_in_one_line_and_leaves_the_old_files(name, resu
     (status, _, err), files = results[name].result()
     assert (status, err) == INTERRUPTED
     assert files == OLD  # and no hidden folder either
+
+
+def test_an_interrupted_run_that_cannot_say_so_ends_all_the_same(results):
+    (status, _, err), files = results["without standard error"].result()
+    assert (status, err) == (130, "")
+    assert files == OLD
 
 
 def test_a_kill_during_training_leaves_the_old_files(results):
@@ -265,6 +274,7 @@ def test_the_prompt_after_a_run_with_dash_i_can_be_interrupted(results):
 
 BACKGROUND = {
     **INTERRUPTED_RUNS,
+    "without standard error": sending_itself(WITHOUT_STANDARD_ERROR),
     "a kill": signalled(signal.SIGKILL, "    2 "),
     **{name: interrupted_import(name, number) for name, number in INTERRUPTED_IMPORTS.items()},
     "importing": importing,

@@ -36,6 +36,7 @@ def measured():
     decoded = np.concatenate([model.decode_pixels(part) for part in np.array_split(grid, 20)])
     images = data.x_test[:IMAGES]
     rng = np.random.default_rng(0)
+    terms = vae_mnist.compile_loss_terms(model)
     rows = []
     for image, z_mean, z_log_sigma_sq in zip(
         images, *(np.float64(code) for code in vae_mnist.encode(model, images)), strict=True
@@ -46,7 +47,7 @@ def measured():
         log_q = log_normal(grid, z_mean, z_log_sigma_sq)
         gap = np.sum(np.exp(log_q) * (log_q - log_joint + log_evidence)) * STEP**2
         epsilon = vae_mnist.draw_epsilon(rng, DRAWS)
-        loss = vae_mnist.evaluate(model, np.tile(image, (DRAWS, 1)), epsilon).loss
+        loss = vae_mnist.evaluate(model, np.tile(image, (DRAWS, 1)), epsilon, terms).loss
         rows.append((loss, -log_evidence, gap))
     return np.transpose(rows)
 

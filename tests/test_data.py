@@ -724,11 +724,19 @@ def test_no_place_for_a_cache_leaves_the_bundled_digits(
     assert_bundled(capsys, "Not a directory")
 
 
-def test_the_script_alone_without_a_network_says_what_to_give(tmp_path):
-    shutil.copy(SCRIPT, tmp_path)
-    status, out, err = finish(start(tmp_path / "vae_mnist.py", KERAS_HOME=str(tmp_path), **OFFLINE))
-    assert (status, out) == (2, "")
-    assert not (tmp_path / "outputs").exists()
+def script_alone(small_file, directory):
+    """The script without its folder of data, and without a network."""
+    shutil.copy(SCRIPT, directory)
+    run = start(directory / "vae_mnist.py", KERAS_HOME=str(directory), **OFFLINE)
+    return *finish(run), (directory / "outputs").exists()
+
+
+BACKGROUND = {"script alone": script_alone}
+
+
+def test_the_script_alone_without_a_network_says_what_to_give(results):
+    status, out, err, writes = results["script alone"].result()
+    assert (status, out, writes) == (2, "", False)
     assert err.startswith("vae_mnist.py: error: MNIST could not be downloaded (")
     assert "mnist_5k.npz is missing; give its mnist.npz or the directory of its four IDX" in err
     assert err.count("\n") == 1

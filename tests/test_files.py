@@ -75,10 +75,7 @@ def test_an_exception_during_writing_leaves_whole_files(function, moment, output
     assert sum(files[name] == NEW[name] for name in files) == replaced
 
 
-@posix
-def test_a_kill_during_writing_leaves_whole_files(tmp_path):
-    """A child that has no TensorFlow threads yet forks itself once for every moment."""
-    program = """
+KILLED_AT_EVERY_MOMENT = """
 import os, pathlib, signal, sys
 from test_files import MOMENTS, NEW, OLD, at, vae_mnist
 for index, (function, moment) in enumerate(MOMENTS):
@@ -93,11 +90,23 @@ for index, (function, moment) in enumerate(MOMENTS):
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
 """
-    run_python(program, tmp_path, PYTHONPATH=os.path.dirname(__file__))
-    for index in range(len(MOMENTS)):
-        assert_whole(visible(tmp_path / str(index)))
-        vae_mnist.write_files(tmp_path / str(index), NEW)  # what the kill left is not in the way
-        assert visible(tmp_path / str(index)) == NEW
+
+
+def killed_at_every_moment(small_file, directory):
+    """A child that has no TensorFlow threads yet forks itself once for every moment."""
+    run_python(KILLED_AT_EVERY_MOMENT, directory, PYTHONPATH=os.path.dirname(__file__))
+    return [directory / str(index) for index in range(len(MOMENTS))]
+
+
+BACKGROUND = {"killed at every moment": killed_at_every_moment} if os.name == "posix" else {}
+
+
+@posix
+def test_a_kill_during_writing_leaves_whole_files(results):
+    for directory in results["killed at every moment"].result():
+        assert_whole(visible(directory))
+        vae_mnist.write_files(directory, NEW)  # what the kill left is not in the way
+        assert visible(directory) == NEW
 
 
 def test_the_paths_of_what_was_written_are_returned(tmp_path):

@@ -79,7 +79,49 @@ def user_of_other_settings(small_file, directory):
     return run_python(USE_OF_THE_MODEL, KERAS_HOME=str(directory), KERAS_BACKEND="jax")
 
 
-BACKGROUND = {"user of other settings": user_of_other_settings}
+ENCODE_AND_DECODE = """
+import sys
+import numpy as np, vae_mnist
+model_path, arrays_path, images_path = sys.argv[1:]
+model = vae_mnist.VAE()
+model.save(model_path)
+x = vae_mnist.scale(np.load(images_path)["x_test"])
+z_mean, z_log_sigma_sq = model.encoder(x)
+np.savez(arrays_path, z_mean, z_log_sigma_sq, model.decoder(z_mean), model.decode_pixels(z_mean))
+"""
+
+
+def another_process(small_file, directory):
+    """What a process encodes and decodes, and the model that it has saved."""
+    model, arrays = directory / "vae.keras", directory / "arrays.npz"
+    run_python(ENCODE_AND_DECODE, model, arrays, BUNDLED)
+    with np.load(arrays) as archive:
+        return list(archive.values()), model
+
+
+RUN_IN_THE_SAME_KERNEL = """
+import runpy, sys
+import vae_mnist
+model, script, *sys.argv = sys.argv[1:]
+vae_mnist.VAE().save(model)
+sys.ps1 = "In [1]: "
+try:
+    runpy.run_path(script, run_name="__main__")
+except SystemExit:
+    print(type(vae_mnist.load_model(model)) is vae_mnist.VAE)
+"""
+
+
+def run_in_the_same_kernel(small_file, directory):
+    arguments = [directory / "vae.keras", SCRIPT, "vae_mnist.py", "--help"]
+    return run_python(RUN_IN_THE_SAME_KERNEL, *arguments)
+
+
+BACKGROUND = {
+    "user of other settings": user_of_other_settings,
+    "another process": another_process,
+    "run in the same kernel": run_in_the_same_kernel,
+}
 
 
 def test_the_weights_are_float32_whatever_the_user_has_set(results):
@@ -114,25 +156,15 @@ def test_a_model_that_was_never_called_is_saved_with_its_name(tmp_path):
     assert keras.saving.load_model(tmp_path / "mine.keras").name == "mine"
 
 
-def test_another_process_encodes_and_decodes_to_the_last_bit(
-    finished_run, small_file, digits, tmp_path
-):
-    path = finished_run / "vae.keras"
-    program = f"""
-import numpy as np, keras, vae_mnist
-model = keras.saving.load_model({str(path)!r})
-x = vae_mnist.scale(np.load({str(small_file)!r})["x_test"].reshape(-1, 784))
-z_mean, z_log_sigma_sq = model.encoder(x)
-arrays = [z_mean, z_log_sigma_sq, model.decoder(z_mean), model.decode_pixels(z_mean)]
-np.savez({str(tmp_path / "there.npz")!r}, *arrays)
-"""
-    run_python(program)
+def test_another_process_encodes_and_decodes_to_the_last_bit(results):
+    there, path = results["another process"].result()
     model = keras.saving.load_model(path)
-    z_mean, z_log_sigma_sq = model.encoder(vae_mnist.scale(digits["x_test"].reshape(-1, 784)))
+    with np.load(BUNDLED) as archive:
+        x = vae_mnist.scale(archive["x_test"])
+    z_mean, z_log_sigma_sq = model.encoder(x)
     here = [z_mean, z_log_sigma_sq, model.decoder(z_mean), model.decode_pixels(z_mean)]
-    with np.load(tmp_path / "there.npz") as there:
-        for array, name in zip(here, there, strict=True):
-            np.testing.assert_array_equal(array, there[name])
+    for array, other in zip(here, there, strict=True):
+        np.testing.assert_array_equal(array, other)
 
 
 def test_the_loaded_model_reproduces_the_test_loss_and_the_pictures(finished_run, evaluate_again):
@@ -326,20 +358,9 @@ def test_a_model_of_another_size_is_told_so(
     assert not [warning for warning in seen if warning.category is UserWarning]
 
 
-def test_a_run_in_the_same_kernel_leaves_the_module_its_models(finished_run, small_file, tmp_path):
+def test_a_run_in_the_same_kernel_leaves_the_module_its_models(results):
     """%run registers the class of the module __main__ with Keras in place of vae_mnist's."""
-    program = """
-import runpy, sys
-import vae_mnist
-model, script, *sys.argv = sys.argv[1:]
-sys.ps1 = "In [1]: "
-try:
-    runpy.run_path(script, run_name="__main__")
-except SystemExit:
-    print(type(vae_mnist.load_model(model)) is vae_mnist.VAE)
-"""
-    out = run_python(program, finished_run / "vae.keras", SCRIPT, "vae_mnist.py", "--help")
-    assert out.endswith("True\n")
+    assert results["run in the same kernel"].result().endswith("True\n")
 
 
 def test_a_model_is_not_evaluated_into_the_files_of_a_training(small_file, tmp_path, capsys):

@@ -3,6 +3,8 @@
 import contextlib
 import functools
 import gzip
+import importlib
+import multiprocessing
 import os
 import re
 import signal
@@ -10,7 +12,7 @@ import struct
 import subprocess
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -158,20 +160,31 @@ def public_directory():
         yield Path(directory)
 
 
+def call_in_background(module, name, small_file, directory):
+    """Calls a function of a test module's BACKGROUND, in a process where no test runs."""
+    return importlib.import_module(module).BACKGROUND[name](small_file, directory)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def results(request, small_file, tmp_path_factory):
     """What child processes have shown, futures by name.
 
     The functions of a module's BACKGROUND are called before the first test, with the file of the
-    few digits and a new directory: their processes use another core than the tests.
+    few digits and a new directory: their processes use another core than the tests. They descend
+    from processes of their own, because tests change what a child inherits: limits, user, variables.
     """
-    functions = {}
-    for item in request.session.items:
-        functions |= getattr(item.module, "BACKGROUND", {})
-    pool = ThreadPoolExecutor(2)
+    modules = {item.module for item in request.session.items}
+    pool = ProcessPoolExecutor(2, multiprocessing.get_context("spawn"))
     yield {
-        name: pool.submit(function, small_file, tmp_path_factory.mktemp("background"))
-        for name, function in functions.items()
+        name: pool.submit(
+            call_in_background,
+            module.__name__,
+            name,
+            small_file,
+            tmp_path_factory.mktemp("background"),
+        )
+        for module in sorted(modules, key=lambda module: module.__name__)
+        for name in getattr(module, "BACKGROUND", ())
     }
     pool.shutdown(cancel_futures=True)
 

@@ -66,11 +66,11 @@ from scipy.spatial import cKDTree
 from scipy.special import ndtri
 
 keras.config.set_floatx("float32")  # whatever the user's keras.json says
+
 IMAGE_SIDE = 28
 IMAGE_SIZE = IMAGE_SIDE**2
 HIDDEN_SIZE = 256
 LATENT_SIZE = 2  # numbers in a code; with others than two there is no plane to draw
-
 
 # ==== Part I: the chapter =========================================================================
 # ---- Images --------------------------------------------------------------------------------------
@@ -239,7 +239,7 @@ def adam(model, learning_rate):
     return optimizer
 
 
-@tf.autograph.experimental.do_not_convert  # which only the loop below needs
+@tf.autograph.experimental.do_not_convert  # only the loop below needs AutoGraph
 def train_step(model, optimizer, images, epsilon):
     """One step of Adam down the gradient of the objective; returns the batch's `Losses`."""
     with tf.GradientTape() as tape:
@@ -338,8 +338,9 @@ NEIGHBOURS = 25  # that vote on the class of a code
 
 def in_batches(function, *arrays):
     """Returns what `function` returns for `arrays`, called on EVALUATION_BATCH rows at a time."""
+    count = max(1, len(arrays[0]))  # even no rows make one call, which tells the outputs' shapes
     outputs = []
-    for start in range(0, max(1, len(arrays[0])), EVALUATION_BATCH):
+    for start in range(0, count, EVALUATION_BATCH):
         batch = [array[start : start + EVALUATION_BATCH] for array in arrays]
         outputs.append(function(*batch))
     return [np.concatenate(parts) for parts in zip(*outputs, strict=True)]
@@ -372,8 +373,9 @@ def encode(model, images):
 def neighbour_accuracy(codes, labels, test_codes, test_labels):
     """The share of `test_codes` [count, 2] whose label most of the 25 nearest `codes` have too."""
     labels = np.asarray(labels)
-    neighbours = range(1, min(NEIGHBOURS, len(codes)) + 1)
-    _, nearest = cKDTree(codes).query(test_codes, neighbours)
+    count = min(NEIGHBOURS, len(codes))
+    ranks = range(1, count + 1)  # as a list, because a bare 1 would drop the axis of the neighbours
+    _, nearest = cKDTree(codes).query(test_codes, ranks)
     classes = np.unique(labels)
     votes = [np.sum(labels[nearest] == label, axis=1) for label in classes]
     winners = classes[np.argmax(votes, axis=0)]
@@ -385,11 +387,19 @@ def neighbour_accuracy(codes, labels, test_codes, test_labels):
 # Equal steps in probability, from 5 % to 95 %. `ndtri` is scipy.stats.norm.ppf, faster to import.
 MANIFOLD_QUANTILES = ndtri(np.linspace(0.05, 0.95, 15))
 GREY = {"cmap": "gray", "vmin": 0, "vmax": 1, "interpolation": "nearest"}  # pixels in [0, 1]
-# Petroff's ten colours, made to be told apart by the colour-blind, for the digits 0 to 9; those
-# that look alike, and so lie side by side in the plane, get the colours that differ most.
+# Petroff's ten colours, made to be told apart by the colour-blind. Digits that look alike lie side
+# by side in the plane: they have the colours that differ most.
 CLASS_COLOURS = (
-    *("#b9ac70", "#a96b59", "#94a4a2", "#3f90da", "#832db6"),
-    *("#ffa90e", "#e76300", "#717581", "#bd1f01", "#92dadd"),
+    "#b9ac70",  # 0
+    "#a96b59",  # 1
+    "#94a4a2",  # 2
+    "#3f90da",  # 3
+    "#832db6",  # 4
+    "#ffa90e",  # 5
+    "#e76300",  # 6
+    "#717581",  # 7
+    "#bd1f01",  # 8
+    "#92dadd",  # 9
 )
 
 

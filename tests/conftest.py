@@ -170,8 +170,8 @@ def results(request, small_file, tmp_path_factory):
     """What child processes have shown, futures by name.
 
     The functions of a module's BACKGROUND are called before the first test, with the file of the
-    few digits and a new directory: their processes use another core than the tests. They descend
-    from processes of their own, because tests change what a child inherits: limits, user, variables.
+    few digits and a new directory: their processes use another core than the tests. The pool's
+    own processes start them, because tests change what a child inherits: limits, user, variables.
     """
     modules = {item.module for item in request.session.items}
     pool = ProcessPoolExecutor(2, multiprocessing.get_context("spawn"))

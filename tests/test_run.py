@@ -230,7 +230,7 @@ def test_the_manifold_is_decoded_by_the_model_that_was_written(run):
     run.assert_picture("manifold.png", figure)
 
 
-def test_the_curves_are_those_of_the_history(run):
+def test_the_curves_are_drawn_from_the_history_that_was_written(run):
     figure = vae_mnist.training_curves_figure(read_history(run.files))
     run.assert_picture("training_curves.png", figure)
 

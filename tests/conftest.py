@@ -161,20 +161,20 @@ def public_directory():
 
 
 def call_in_background(module, name, small_file, directory):
-    """Calls a function of a test module's BACKGROUND, in a process where no test runs."""
+    """Calls a function of a test module's BACKGROUND."""
     return importlib.import_module(module).BACKGROUND[name](small_file, directory)
 
 
 @pytest.fixture(scope="session", autouse=True)
-def results(request, small_file, tmp_path_factory):
-    """What child processes have shown, futures by name.
+def background(request, small_file, tmp_path_factory):
+    """Calls the functions of the modules' BACKGROUND from the first test on, one by one.
 
-    The functions of a module's BACKGROUND are called before the first test, with the file of the
-    few digits and a new directory: their processes use another core than the tests. The pool's
-    own processes start them, because tests change what a child inherits: limits, user, variables.
+    Each gets the file of the few digits and a new directory. A process of its own calls them, and
+    uses another core than the tests; a child of the tests would inherit what they change for a
+    while: limits, user, variables.
     """
     modules = {item.module for item in request.session.items}
-    pool = ProcessPoolExecutor(2, multiprocessing.get_context("spawn"))
+    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
     yield {
         name: pool.submit(
             call_in_background,
@@ -187,6 +187,17 @@ def results(request, small_file, tmp_path_factory):
         for name in getattr(module, "BACKGROUND", ())
     }
     pool.shutdown(cancel_futures=True)
+
+
+@pytest.fixture(scope="session")
+def results(background):
+    """What the functions of BACKGROUND return, futures by name."""
+    return background
+
+
+def pytest_collection_modifyitems(items):
+    """Tests that wait for the background come last."""
+    items.sort(key=lambda item: "results" in item.fixturenames)
 
 
 # ---- Data sets -----------------------------------------------------------------------------------

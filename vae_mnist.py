@@ -22,7 +22,7 @@ import signal
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends the slow imports without a traceback
-    gc.disable()  # and no search for garbage delays them: there is none
+    gc.disable()  # a run leaves next to no garbage: the search for it would only take time
 
 import argparse
 import atexit
@@ -1212,8 +1212,7 @@ def main(argv=None):
 
 def own_the_process():
     """Sets what a program may set for its whole process, and `%run` in a notebook may not."""
-    gc.freeze()  # what was imported stays: no search for garbage goes through it
-    atexit.register(gc.freeze)
+    atexit.register(gc.freeze)  # or Python would search for garbage once more as it ends
     sys.stdout = sys.stdout or io.TextIOWrapper(io.BytesIO())  # None if closed
     sys.stdout.reconfigure(errors="backslashreplace")  # a path may hold what it can't show
     signal.signal(signal.SIGINT, interrupt)
@@ -1223,8 +1222,8 @@ def own_the_process():
 if __name__ == "__main__":
     if hasattr(sys, "ps1") or sys.flags.interactive:  # %run, python -i
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        gc.enable()
     else:
         own_the_process()
-    gc.enable()
     tf.config.experimental.enable_op_determinism()  # some operations on a GPU are not otherwise
     sys.exit(main())

@@ -1016,11 +1016,12 @@ def train_model(options, data, rng):
     model = VAE(options.reconstruction_loss, options.kl_weight)
     count = min(UNFOLDING_IMAGES, UNFOLDING_CODES // options.epochs + 1)
     watched = scale(data.x_test[:count])
+    encoder = tf.function(model.encoder, autograph=False)  # as a graph it takes less time
     unfolding = []
     start = time.monotonic()
 
     def keep_codes():
-        z_mean, _ = model.encoder(watched)
+        z_mean, _ = encoder(watched)
         unfolding.append(z_mean.numpy())
 
     def on_epoch(row):

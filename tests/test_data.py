@@ -384,16 +384,16 @@ def test_where_files_are_missing_the_message_names_what_is_there(tmp_path):
     assert "it holds ['holiday photos', 't10k-images-idx3-ubyte']" in str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("digits.parquet", b"PAR1" + 40 * b"\0" + b"PAR1"),
-        ("digits.csv", b"label,pixel0\n7,0\n"),
-        ("mnist.pkl.gz", gzip.compress(pickle.dumps([1, 2, 3]))),
-        ("train-images-idx3-ubyte.gz", gzip.compress(b"\0\0\x08\x03" + 12 * b"\0")),
-        ("train-images-idx3-ubyte", b"\0\0\x08\x03" + 12 * b"\0"),
-    ],
-)
+OTHER_FILES = {
+    "digits.parquet": b"PAR1" + 40 * b"\0" + b"PAR1",
+    "digits.csv": b"label,pixel0\n7,0\n",
+    "mnist.pkl.gz": gzip.compress(pickle.dumps([1, 2, 3])),
+    "train-images-idx3-ubyte.gz": gzip.compress(b"\0\0\x08\x03" + 12 * b"\0"),
+    "train-images-idx3-ubyte": b"\0\0\x08\x03" + 12 * b"\0",
+}
+
+
+@pytest.mark.parametrize(("name", "content"), OTHER_FILES.items(), ids=OTHER_FILES)
 def test_another_kind_of_file_is_told_the_two_that_are_read(name, content, tmp_path):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(vae_mnist.InputError) as error:

@@ -202,7 +202,7 @@ def test_without_a_browser_one_line_says_where_the_page_is(run_briefly, monkeypa
     assert capsys.readouterr().err == f"note: no browser can be opened here; the page is {page}.\n"
 
 
-@pytest.mark.parametrize("show", [[], ["--show"]], ids=["", "with --show"])
+@pytest.mark.parametrize("show", [[], ["--show"]], ids=["without --show", "with --show"])
 def test_without_the_template_one_line_says_so(show, run_briefly, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(vae_mnist, "PAGE_TEMPLATE", tmp_path / "explorer.html")
     monkeypatch.setattr(webbrowser, "open", lambda address: pytest.fail("it opens a browser"))

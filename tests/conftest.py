@@ -167,13 +167,13 @@ def call_in_background(module, name, small_file, directory):
 
 @pytest.fixture(scope="session", autouse=True)
 def background(request, small_file, tmp_path_factory):
-    """Calls the functions of the modules' BACKGROUND from the first test on, one by one.
+    """Calls the functions of BACKGROUND, one by one, of the modules whose tests ask for `results`.
 
     Each gets the file of the few digits and a new directory. A process of its own calls them, and
     uses another core than the tests; a child of the tests would inherit what they change for a
     while: limits, user, variables.
     """
-    modules = {item.module for item in request.session.items}
+    modules = {item.module for item in request.session.items if "results" in item.fixturenames}
     pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
     yield {
         name: pool.submit(
@@ -184,7 +184,7 @@ def background(request, small_file, tmp_path_factory):
             tmp_path_factory.mktemp("background"),
         )
         for module in sorted(modules, key=lambda module: module.__name__)
-        for name in getattr(module, "BACKGROUND", ())
+        for name in module.BACKGROUND
     }
     pool.shutdown(cancel_futures=True)
 

@@ -852,6 +852,15 @@ def test_before_the_last_epoch_nothing_of_the_trained_model_is_offered(recorded)
     assert "a click, a tap or Enter keeps" in page["hint"].text
 
 
+def test_before_the_last_epoch_nothing_lies_over_the_dots_on_a_phone(open_page):
+    page = open_page("known", width=390, height=844)
+    set_epoch(page, Keys.HOME)
+    page.js("plane.scrollIntoView({block: 'start'})")
+    assert page.js("return here.getBoundingClientRect().bottom") <= page.js(
+        "return plane.getBoundingClientRect().top"
+    )
+
+
 def test_classes_and_zoom_work_at_every_epoch(open_page):
     page = open_page("known")
     set_epoch(page, Keys.HOME)

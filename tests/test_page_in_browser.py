@@ -568,11 +568,14 @@ def recorded(driver, open_page):
     driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
 
 
-def plane_pixels(page):
-    """The colours of the plane's canvas, [height, width, 3] from 0 to 255."""
-    address = page.js("return arguments[0].toDataURL()", page["plane"])
+def pixels_of(address):
+    """The colours of a picture in a data address, [height, width, 3] from 0 to 255."""
     picture = io.BytesIO(base64.b64decode(address.partition(",")[2]))
     return np.rint(255 * matplotlib.image.imread(picture)[..., :3]).astype(int)
+
+
+def plane_pixels(page):
+    return pixels_of(page.js("return plane.toDataURL()"))
 
 
 def rgb(colour):
@@ -723,6 +726,20 @@ def test_captions_name_what_stands_beside_them(recorded):
         x, y = places[str(label)]
         code = code_at(page, (x / width, (y - 5) / height))
         np.testing.assert_allclose(code, PLACES[label], atol=0.12)
+
+
+def test_marks_outside_the_axes_are_not_drawn_beside_them(recorded):
+    page = recorded("known")
+    page.js("setCode([-1.8, 0]); keep()")  # a little to the left of the dashed square
+    for zoomed in (False, True):
+        if zoomed:
+            page["zoom"].click()
+        page.js("drawn.texts.length = 0; drawMarks()")
+        texts = {text["text"] for text in page.js("return drawn.texts")}
+        assert ("A" in texts) is not zoomed
+    margin = np.s_[:, :41]
+    without_marks = pixels_of(base_of_the_plane(page))
+    np.testing.assert_array_equal(plane_pixels(page)[margin], without_marks[margin])
 
 
 def test_the_image_at_the_code_has_its_neighbours_in_their_colours(open_page):

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import http.server
+import inspect
 import pickle
 import shutil
 import socket
@@ -13,6 +14,7 @@ import threading
 import urllib.request
 import zipfile
 
+import keras
 import numpy as np
 import pytest
 from conftest import (
@@ -581,7 +583,7 @@ def serve(monkeypatch):
                 pass
 
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
         servers.append(server)
         point_at(server.server_port, monkeypatch)
         return requests
@@ -619,13 +621,21 @@ def assert_bundled(capsys, why):
     assert err.count("\n") == 1
 
 
-def test_mnist_is_downloaded_once(cache, serve, mnist, digits):
+def test_mnist_is_the_file_that_keras_downloads():
+    source = inspect.getsource(keras.datasets.mnist.load_data)
+    folder, _, name = vae_mnist.MNIST_URL.rpartition("/")
+    for text in (f'"{folder}/"', f"{{origin_folder}}{name}", f'"{vae_mnist.MNIST_SHA256}"'):
+        assert text in source
+
+
+def test_mnist_is_downloaded_once(cache, serve, mnist, digits, capsys):
     requests = serve(mnist)
     for _ in range(2):
         data = vae_mnist.load_data()
         assert data.name == "MNIST"
         np.testing.assert_array_equal(data.x_test, digits["x_test"].reshape(60, 784))
     assert requests == ["GET"]
+    assert capsys.readouterr().out == "downloading MNIST, 11 MB\n"
     assert contents(cache) == {"mnist.npz": mnist}
 
 

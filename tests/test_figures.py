@@ -84,6 +84,7 @@ def test_a_class_has_its_name_at_the_median_of_its_codes():
         "5": (0, 1),
         "6": (-3, -3),
     }
+    assert {(text.get_ha(), text.get_va()) for text in scatter.texts} == {("center", "center")}
 
 
 def test_the_name_of_a_single_code_does_not_cover_it():
@@ -170,6 +171,8 @@ def test_the_curves_are_those_of_the_history():
     panels = vae_mnist.training_curves_figure(history).axes
     titles = [panel.get_title() for panel in panels]
     assert titles == ["loss", "reconstruction loss", "KL divergence"]
+    columns = [panel.get_subplotspec().colspan.start for panel in panels]
+    assert columns == [0, 1, 2]
     for panel, name in zip(panels, fields, strict=True):
         for line, split in zip(panel.lines, (name, f"validation_{name}"), strict=True):
             expected = [[row["epoch"], row[split]] for row in history]

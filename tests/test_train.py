@@ -54,6 +54,7 @@ def test_the_settings_are_those_of_the_original(monkeypatch, model, data):
         monkeypatch.setattr(vae_mnist, name, function)
 
     record("adam")
+    record("compile_epoch")
     record("draw_epoch")
     first_weights = model.get_weights()
     history = vae_mnist.train(model, data.x_train[:128], data.x_validation[:20])
@@ -62,6 +63,7 @@ def test_the_settings_are_those_of_the_original(monkeypatch, model, data):
     again = vae_mnist.train(model, data.x_train[:128], data.x_validation[:20], rng=0, epochs=1)
     assert again == history[:1]
     assert given["adam"][1] == 0.001
+    assert given["compile_epoch"][2] is True  # by XLA
     assert given["draw_epoch"][1:] == (128, 128)
 
 

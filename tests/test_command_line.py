@@ -158,9 +158,9 @@ def printed_rows(columns, monkeypatch, capsys):
     """The lines of the first and the last of two epochs in a terminal, 123 s after the start."""
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", str(columns))
-    monkeypatch.setattr(vae_mnist.time, "monotonic", lambda: 123.0)
-    vae_mnist.print_row({"epoch": 1} | ROW, epochs=2, start=0.0)
-    vae_mnist.print_row({"epoch": 2} | ROW, epochs=2, start=0.0)
+    monkeypatch.setattr(vae_mnist.time, "monotonic", lambda: 1123.0)
+    vae_mnist.print_row({"epoch": 1} | ROW, epochs=2, start=1000.0)
+    vae_mnist.print_row({"epoch": 2} | ROW, epochs=2, start=1000.0)
     return capsys.readouterr().out.splitlines()
 
 

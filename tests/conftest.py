@@ -42,6 +42,9 @@ OFFLINE = {"https_proxy": "http://127.0.0.1:9"}  # nothing listens at the discar
 
 sys.path.insert(0, str(ROOT))
 
+# Children keep back what they print until they flush it, as a user's programs do.
+os.environ.pop("PYTHONUNBUFFERED", None)
+
 # The background job of a shell ignores Ctrl-C, and its children would.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

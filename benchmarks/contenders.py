@@ -1,11 +1,13 @@
 """The ways of training the same VAE that `training_speed.py` compares.
 
-Each function takes images, uint8 [count, 784] with whole batches only, and the batch size. It
-returns a function that trains one epoch, reshuffled, and returns the mean loss of its images in
-nats, or None where there is none. Frameworks are imported inside: a contender's process loads its
-own framework only, and a missing one is found out there.
+Each contender takes images, uint8 [count, 784] with whole batches only, the batch size, and `turn`,
+a function. Before every epoch, reshuffled, it calls `turn` with the mean loss of the epoch that
+ended, in nats, or None where there is none, and goes on while that returns True. Frameworks are
+imported inside: a contender's process loads its own framework only, and a missing one is found out
+there.
 """
 
+import functools
 import sys
 from pathlib import Path
 
@@ -20,26 +22,40 @@ SHAPES = {"h1": (784, 256), "mean": (256, 2), "log_sigma_sq": (256, 2), "h2": (2
 SHAPES["reconstruction"] = (256, 784)
 
 
-def this_project(images, batch_size):
-    """The function that `train` calls, with the draws that `train` makes for it."""
-    import tensorflow as tf
+def by_epochs(make):
+    """A contender of a function that returns a function that trains one epoch."""
 
+    @functools.wraps(make)
+    def contender(images, batch_size, turn):
+        epoch = make(images, batch_size)
+        loss = None
+        while turn(loss):
+            loss = epoch()
+
+    return contender
+
+
+def this_project(images, batch_size, turn):
+    """`train`, with one validation image; a turn is taken after every epoch."""
     import vae_mnist
 
     vae_mnist.keras.utils.set_random_seed(0)
     model = vae_mnist.VAE()
-    optimizer = vae_mnist.adam(model, LEARNING_RATE)
-    run_epoch = vae_mnist.compile_epoch(model, optimizer, vae_mnist.xla_available())
-    on_device = tf.constant(images)
-    rng = np.random.default_rng(0)
+    xla = vae_mnist.xla_available()
+    if turn(None):
+        vae_mnist.train(
+            model,
+            images,
+            images[:1],
+            epochs=sys.maxsize,
+            batch_size=batch_size,
+            rng=0,
+            xla=xla,
+            on_epoch=lambda row: not turn(row["loss"]),
+        )
 
-    def epoch():
-        draws = vae_mnist.draw_epoch(rng, len(images), batch_size)
-        return float(run_epoch(on_device, *draws)[0])
 
-    return epoch
-
-
+@by_epochs
 def tensorflow_1(images, batch_size):
     """The original's way: a graph, a session, and a feed_dict for every batch.
 
@@ -66,7 +82,7 @@ def tensorflow_1(images, batch_size):
     return epoch
 
 
-def keras_fit(images, batch_size, **compile_options):
+def fitted_by_keras(images, batch_size, **compile_options):
     """`keras.Model.fit` of a model whose loss is written as Keras' guides do."""
     import keras
 
@@ -77,9 +93,9 @@ def keras_fit(images, batch_size, **compile_options):
             super().__init__()
             self.noise = keras.random.SeedGenerator(0)
 
-        def call(self, x):
+        def call(self, x, training=False):
             epsilon = keras.random.normal((keras.ops.shape(x)[0], 2), seed=self.noise)
-            return super().call(x, epsilon)
+            return super().call(x, epsilon, training)
 
         def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
             z_mean, z_log_sigma_sq, reconstruction = y_pred
@@ -102,13 +118,8 @@ def keras_fit(images, batch_size, **compile_options):
 
 def keras_fit_compiled(steps_per_execution):
     """`keras.Model.fit` compiled by XLA, several steps a call."""
-
-    def make(images, batch_size):
-        return keras_fit(
-            images, batch_size, jit_compile=True, steps_per_execution=steps_per_execution
-        )
-
-    return make
+    options = {"jit_compile": True, "steps_per_execution": steps_per_execution}
+    return by_epochs(functools.partial(fitted_by_keras, **options))
 
 
 def glorot():
@@ -151,6 +162,7 @@ def torch_model():
     return TorchVAE(), loss_function
 
 
+@by_epochs
 def torch_eager(images, batch_size):
     """PyTorch as its public example is written: a DataLoader, and each operation by itself."""
     import torch
@@ -175,6 +187,7 @@ def torch_eager(images, batch_size):
     return epoch
 
 
+@by_epochs
 def torch_compiled(images, batch_size):
     """PyTorch at its best here: a compiled loss, a fused Adam, batches by indexing."""
     import torch
@@ -200,6 +213,7 @@ def torch_compiled(images, batch_size):
     return epoch
 
 
+@by_epochs
 def jax_scan(images, batch_size):
     """JAX: one compiled function an epoch, `lax.scan` over its batches."""
     import jax
@@ -220,7 +234,7 @@ def jax_scan(images, batch_size):
     def step(on_device, carry, draws):
         weights, means, variances, count = carry
         order, epsilon = draws
-        x = on_device[order].astype(jnp.float32) / 255
+        x = on_device[order]
         loss, gradients = jax.value_and_grad(loss_function)(weights, x, epsilon)
         count = count + 1
         rate = LEARNING_RATE * jnp.sqrt(1 - 0.999**count) / (1 - 0.9**count)
@@ -244,7 +258,7 @@ def jax_scan(images, batch_size):
     weights = [jnp.asarray(array) for array in glorot()]
     zeros = [jnp.zeros_like(array) for array in weights]
     carry = (weights, zeros, zeros, jnp.float32(0))
-    on_device = jnp.asarray(images)
+    on_device = jnp.asarray(images).astype(jnp.float32) / 255
     rng = np.random.default_rng(0)
     steps = len(images) // batch_size
 
@@ -258,6 +272,7 @@ def jax_scan(images, batch_size):
     return epoch
 
 
+@by_epochs
 def floor(images, batch_size):
     """The five large matrix products of a step and Adam's update of their weights, no more.
 
@@ -301,7 +316,7 @@ def floor(images, batch_size):
 CONTENDERS = {
     "this project": this_project,
     "TensorFlow 1 graph, feed_dict": tensorflow_1,
-    "Keras fit": keras_fit,
+    "Keras fit": by_epochs(fitted_by_keras),
     "Keras fit, XLA, 10 steps a call": keras_fit_compiled(10),
     "Keras fit, XLA, 50 steps a call": keras_fit_compiled(50),
     "Keras fit, XLA, 143 steps a call": keras_fit_compiled(143),

@@ -29,18 +29,22 @@ def load_images(path, batch_size):
 def work(name, path, batch_size, connection):
     """In a process: makes a contender, then trains an epoch at every request.
 
-    It answers with seconds and loss, or with the reason why there is no such contender here.
+    It answers with seconds and loss, or with the reason why there is no such contender here; first
+    with None, when it is ready.
     """
+    start = None
+
+    def turn(loss):
+        nonlocal start
+        connection.send(None if start is None else (time.perf_counter() - start, loss))
+        go_on = connection.recv()
+        start = time.perf_counter()
+        return go_on
+
     try:
-        epoch = CONTENDERS[name](load_images(path, batch_size), batch_size)
+        CONTENDERS[name](load_images(path, batch_size), batch_size, turn)
     except ImportError as error:
         connection.send(str(error))
-        return
-    connection.send(None)
-    while connection.recv():
-        start = time.perf_counter()
-        loss = epoch()
-        connection.send((time.perf_counter() - start, loss))
 
 
 def progress(text):

@@ -99,17 +99,19 @@ PARTS = (
     "compilation and first epoch",
     "other epochs",
     "codes and accuracy",
-    "figures, page and files",
-    "exit",
+    "model and numbers written",
+    "figures, page and exit",
 )
 
 
-def times_of_parts(script, data, epochs):
-    """Runs a script; returns the seconds of each of PARTS, whose sum is those of the process.
+def ends_of_parts(epochs):
+    """How the lines begin that a run prints at the end of each of PARTS but the last."""
+    return ["", "    1 ", f"{epochs:>5} ", "accuracy", "wrote"]
 
-    A part but the last ends with the first line of output that begins as `beginnings` say.
-    """
-    beginnings = ["", "    1 ", f"{epochs:>5} ", "accuracy", "wrote"]
+
+def times_of_parts(script, data, epochs):
+    """Runs a script; returns the seconds of each of PARTS, whose sum is those of the process."""
+    beginnings = ends_of_parts(epochs)
     with tempfile.TemporaryDirectory() as directory:
         options = ["--output-dir", directory, "--data", str(data), "--epochs", str(epochs)]
         command = [sys.executable, str(script), *options]

@@ -1,18 +1,16 @@
 """What the tests share: the script as a child process, data sets to order, models and runs."""
 
-import contextlib
 import functools
+import gc
 import gzip
-import importlib
-import multiprocessing
 import os
 import re
+import shutil
 import signal
+import socket
 import struct
 import subprocess
 import sys
-import tempfile
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -41,17 +39,18 @@ OUTPUT_FILES = (
 OFFLINE = {"https_proxy": "http://127.0.0.1:9"}  # nothing listens at the discard port
 
 sys.path.insert(0, str(ROOT))
+os.environ["KERAS_BACKEND"] = "jax"  # as a user may have set it
 
-# Children keep back what they print until they flush it, as a user's programs do.
-os.environ.pop("PYTHONUNBUFFERED", None)
 
-# The background job of a shell ignores Ctrl-C, and its children would.
-signal.signal(signal.SIGINT, signal.default_int_handler)
+def process_settings():
+    """What a script might set for its process, and this one leaves as it is."""
+    collector, handlers = gc.isenabled(), [signal.getsignal(s) for s in (2, signal.SIGTERM)]
+    return collector, handlers, sys.stdout.__class__, sys.excepthook, socket.getdefaulttimeout()
+
+
+SETTINGS_BEFORE_THE_IMPORT = process_settings()
 
 import vae_mnist  # noqa: E402
-
-posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals, users and limits")
-
 
 # ---- The script as a program ---------------------------------------------------------------------
 
@@ -67,11 +66,6 @@ def start(*command, **environment):
     )
 
 
-def start_script(*arguments, **environment):
-    """Starts the script as a user does."""
-    return start(SCRIPT, *arguments, **environment)
-
-
 def finish(process):
     """Waits for a started program: its exit status, its output, its errors."""
     out, err = process.communicate(timeout=120)
@@ -82,14 +76,6 @@ def without_notices(err):
     """`err` without the notices that TensorFlow prints before it reads its settings."""
     notice = re.compile(r"WARNING: All log messages before absl|[IWE]\d{4} \d\d:\d\d:")
     return "".join(line for line in err.splitlines(keepends=True) if not notice.match(line))
-
-
-def run_python(program, *arguments, **environment):
-    """Runs `program`, a text, as a user's own that imports the script; returns its output."""
-    process = start("-c", program, *arguments, **{"PYTHONPATH": str(ROOT)} | environment)
-    status, out, err = finish(process)
-    assert status == 0, err
-    return out
 
 
 def exit_status(*arguments):
@@ -105,24 +91,14 @@ def contents(directory):
     return {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
 
 
-def old_results(parent):
-    """Makes an output directory that already holds a file of each kind."""
-    directory = parent / "old results"
+@pytest.fixture
+def output(tmp_path):
+    """An output directory that already holds a file of each kind."""
+    directory = tmp_path / "old results"
     directory.mkdir()
     for name in OUTPUT_FILES:
         (directory / name).write_text(f"old {name}")
     return directory
-
-
-@pytest.fixture
-def output(tmp_path):
-    return old_results(tmp_path)
-
-
-@pytest.fixture
-def without_figures(monkeypatch):
-    """Runs draw no figures, which takes most of a short run's time."""
-    monkeypatch.setattr(vae_mnist, "draw_figures", lambda *arguments: {})
 
 
 @pytest.fixture
@@ -142,65 +118,6 @@ def refused(output, monkeypatch, capsys):
         return err
 
     return run
-
-
-@contextlib.contextmanager
-def ordinary_user():
-    """Without the rights of root, for whom no file is read-only."""
-    if os.geteuid() == 0:
-        os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(os.getuid())
-
-
-@pytest.fixture
-def public_directory():
-    """A directory that every user may enter, unlike pytest's."""
-    with tempfile.TemporaryDirectory() as directory:
-        os.chmod(directory, 0o755)
-        yield Path(directory)
-
-
-def call_in_background(module, name, small_file, directory):
-    """Calls a function of a test module's BACKGROUND."""
-    return importlib.import_module(module).BACKGROUND[name](small_file, directory)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def background(request, small_file, tmp_path_factory):
-    """Calls the functions of BACKGROUND, one by one, of the modules whose tests ask for `results`.
-
-    Each gets the file of the few digits and a new directory. A process of its own calls them, and
-    uses another core than the tests; a child of the tests would inherit what they change for a
-    while: limits, user, variables.
-    """
-    modules = {item.module for item in request.session.items if "results" in item.fixturenames}
-    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
-    yield {
-        name: pool.submit(
-            call_in_background,
-            module.__name__,
-            name,
-            small_file,
-            tmp_path_factory.mktemp("background"),
-        )
-        for module in sorted(modules, key=lambda module: module.__name__)
-        for name in module.BACKGROUND
-    }
-    pool.shutdown(cancel_futures=True)
-
-
-@pytest.fixture(scope="session")
-def results(background):
-    """What the functions of BACKGROUND return, futures by name."""
-    return background
-
-
-def pytest_collection_modifyitems(items):
-    """Tests that wait for the background come last."""
-    items.sort(key=lambda item: "results" in item.fixturenames)
 
 
 # ---- Data sets -----------------------------------------------------------------------------------
@@ -252,12 +169,20 @@ def trained(reconstruction_loss):
     """A model trained on the bundled digits, and these; with the squared error, trained well."""
     data = vae_mnist.load_data(BUNDLED)
     vae_mnist.keras.utils.set_random_seed(0)
-    model = vae_mnist.VAE(reconstruction_loss)
+    model = vae_mnist.VAE(reconstruction_loss=reconstruction_loss)
     well = reconstruction_loss == "squared-error"
     vae_mnist.train(
         model, data.x_train, data.x_validation, epochs=50 if well else 1, rng=0, xla=well
     )
     return model, data
+
+
+@pytest.fixture
+def eagerly():
+    """Steps without a graph, which takes longer to make than it saves in a few steps."""
+    vae_mnist.tf.config.run_functions_eagerly(True)
+    yield
+    vae_mnist.tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture
@@ -286,20 +211,21 @@ def finished_run(tmp_path_factory, small_file):
 
 @pytest.fixture(scope="session")
 def default_runs(tmp_path_factory):
-    """Two equal runs of the script without a network, side by side, as a user makes them.
+    """Two runs of the script without a network, side by side, as a user makes them.
 
-    For each its status, output, errors and directory. The terminal of the second cannot show the
-    name of its directory.
+    The second has no folder of the page beside it. For each its status, output, errors, directory.
     """
-    directories = [tmp_path_factory.mktemp("run") / name for name in ("output", "größe")]
+    alone = tmp_path_factory.mktemp("alone")
+    shutil.copy(SCRIPT, alone)
+    shutil.copytree(BUNDLED.parent, alone / BUNDLED.parent.name)
+    directories = [tmp_path_factory.mktemp("run") / "output" for _ in range(2)]
     processes = [
-        start_script(
-            *("--epochs", 3, "--output-dir", directory),
+        start(
+            *(script, "--epochs", 3, "--output-dir", directory),
             **OFFLINE,
             KERAS_HOME=str(directory.parent),
-            PYTHONIOENCODING=encoding,
         )
-        for directory, encoding in zip(directories, ("utf-8", "ascii:strict"), strict=True)
+        for script, directory in zip((SCRIPT, alone / SCRIPT.name), directories, strict=True)
     ]
     return [
         (*finish(process), directory)

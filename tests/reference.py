@@ -32,8 +32,9 @@ class Reference:
         return np.maximum(z @ w2 + b2, 0) @ w3 + b3
 
     def pixels(self, z):
+        """As shown, in [0, 1]."""
         outputs = self.decode(z)
-        return 1 / (1 + np.exp(-outputs)) if self.is_cross_entropy else outputs
+        return 1 / (1 + np.exp(-outputs)) if self.is_cross_entropy else outputs.clip(0, 1)
 
     def losses(self, images, epsilon):
         """The mean loss and its parts."""
@@ -84,7 +85,9 @@ class Reference:
             variance += 0.001 * (gradient**2 - variance)
             weights -= rate * mean / (np.sqrt(variance) + 1e-8)
 
-    def train(self, images, validation_images, *, epochs, batch_size, learning_rate, rng):
+    def train(
+        self, images, validation_images, *, epochs, batch_size, learning_rate, rng, on_epoch=None
+    ):
         """The history, each draw made from `rng` in the order that the README tells."""
         history = []
         steps = len(images) // batch_size
@@ -102,4 +105,6 @@ class Reference:
             row |= {name: np.mean([step[name] for step in rows]) for name in FIELDS}
             row |= {f"validation_{name}": validation[name] for name in FIELDS}
             history.append(row)
+            if on_epoch:
+                on_epoch(row)
         return history

@@ -1,8 +1,6 @@
 """Evaluation: losses of a data set, codes of images, the vote of the neighbours."""
 
-import gc
-import weakref
-
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -17,114 +15,113 @@ def reference(model):
 
 
 @pytest.fixture
+def images(data):
+    return data.x_test[:60]
+
+
+@pytest.fixture
 def epsilon():
-    return np.random.default_rng(0).standard_normal((60, 2), dtype=np.float32)
+    return np.random.default_rng(0).standard_normal((60, 2))
 
 
 # ---- Losses --------------------------------------------------------------------------------------
 
 
-def test_the_losses_are_those_of_the_reference(model, reference, data, epsilon):
-    losses = vae_mnist.evaluate(model, data.x_test[:60], epsilon)
-    assert losses._asdict() == pytest.approx(reference.losses(data.x_test[:60], epsilon), rel=1e-5)
+def test_the_losses_are_those_of_the_reference(model, reference, images, epsilon):
+    losses = vae_mnist.evaluate(model, images, epsilon)
+    assert losses._asdict() == pytest.approx(reference.losses(images, epsilon), rel=1e-5)
     assert all(type(value) is float for value in losses)
 
 
-@pytest.mark.parametrize("size", [1, 7, 59, 60, 1000])
-def test_the_losses_do_not_depend_on_the_batches(
-    size, model, reference, data, epsilon, monkeypatch
-):
-    monkeypatch.setattr(vae_mnist, "EVALUATION_BATCH", size)
-    losses = vae_mnist.evaluate(model, data.x_test[:60], epsilon)
-    assert losses._asdict() == pytest.approx(reference.losses(data.x_test[:60], epsilon), rel=1e-5)
+def test_each_image_has_its_losses(model, reference, images, epsilon):
+    reconstruction, kl = vae_mnist.image_losses(model, images, epsilon)
+    expected = [reference.losses(images[[i]], epsilon[[i]]) for i in range(60)]
+    np.testing.assert_allclose(reconstruction, [row["reconstruction"] for row in expected], 1e-5)
+    np.testing.assert_allclose(kl, [row["kl"] for row in expected], 1e-4)
 
 
-def test_no_more_than_a_thousand_images_are_evaluated_at_once():
-    sizes = []
-    vae_mnist.in_batches(lambda batch: (sizes.append(len(batch)), (batch,))[1], np.zeros(2001))
-    assert sizes == [1000, 1000, 1]
+def test_more_images_than_a_batch_have_the_mean_of_all(model, reference, data):
+    images = np.concatenate([data.x_test, data.x_train[:501]])
+    epsilon = np.random.default_rng(0).standard_normal((1501, 2))
+    losses = vae_mnist.evaluate(model, images, epsilon)
+    assert losses._asdict() == pytest.approx(reference.losses(images, epsilon), rel=1e-5)
 
 
-def test_a_changed_loss_is_evaluated_as_it_is_now(model, data, epsilon):
-    before = vae_mnist.evaluate(model, data.x_test[:60], epsilon)
+@pytest.mark.parametrize(
+    ("count", "expected"), [(1, [1]), (1000, [1000]), (1001, [1000, 1]), (3000, 3 * [1000])]
+)
+def test_no_more_than_a_thousand_images_are_evaluated_at_once(count, expected):
+    numbers = np.arange(count)
+    parts = [numbers[batch] for batch in vae_mnist.batches(count)]
+    assert [len(part) for part in parts] == expected
+    np.testing.assert_array_equal(np.concatenate(parts), numbers)
+
+
+def test_without_noise_given_it_is_drawn_from_the_seed_of_keras(model, images):
+    losses = []
+    for seed in (1, 1, 2):
+        keras.utils.set_random_seed(seed)
+        losses.append(vae_mnist.evaluate(model, images))
+    assert losses[0] == losses[1]
+    assert losses[0] != losses[2]
+    assert losses[2] != vae_mnist.evaluate(model, images)  # it draws anew
+
+
+def test_the_noise_that_is_drawn_is_standard_normal(monkeypatch, model, data):
+    drawn = []
+
+    def record(model, x, epsilon):
+        drawn.append(epsilon)
+        return tf.zeros(len(x)), tf.zeros(len(x))
+
+    monkeypatch.setattr(vae_mnist, "loss_terms", record)
+    vae_mnist.evaluate(model, np.tile(data.x_test, (20, 1)))
+    noise = np.concatenate(drawn)
+    assert noise.shape == (20_000, 2)
+    assert np.abs(noise.mean(axis=0)).max() < 5 / np.sqrt(20_000)
+    np.testing.assert_allclose(np.cov(noise.T), np.eye(2), atol=0.05)
+
+
+def test_an_epsilon_of_zero_stands_for_the_mean_codes(model, reference, images):
+    losses = vae_mnist.evaluate(model, images, epsilon=0)
+    assert losses._asdict() == pytest.approx(reference.losses(images, 0), rel=1e-5)
+
+
+def test_noise_of_another_number_of_images_is_refused(model, images, epsilon):
+    with pytest.raises(ValueError, match="broadcast"):
+        vae_mnist.evaluate(model, images, epsilon[:59])
+
+
+def test_a_changed_loss_is_evaluated_as_it_is_now(model, images, epsilon):
+    before = vae_mnist.evaluate(model, images, epsilon)
     model.reconstruction_loss = "cross-entropy"
     model.kl_weight = 3.0
     changed = Reference(model.get_weights(), "cross-entropy", kl_weight=3)
-    losses = vae_mnist.evaluate(model, data.x_test[:60], epsilon)
-    assert losses._asdict() == pytest.approx(changed.losses(data.x_test[:60], epsilon), rel=1e-5)
+    losses = vae_mnist.evaluate(model, images, epsilon)
+    assert losses._asdict() == pytest.approx(changed.losses(images, epsilon), rel=1e-5)
     assert losses.reconstruction > 2 * before.reconstruction
-
-
-def test_a_model_that_was_evaluated_is_not_kept_alive(data, epsilon):
-    model = vae_mnist.VAE()
-    vae_mnist.evaluate(model, data.x_test[:60], epsilon)
-    model = weakref.ref(model)
-    gc.collect()
-    assert model() is None
-
-
-def test_no_images_have_no_loss(model, data):
-    with pytest.raises(ValueError, match="there are no images to evaluate"):
-        vae_mnist.evaluate(model, data.x_test[:0], np.zeros((0, 2), np.float32))
 
 
 # ---- Codes ---------------------------------------------------------------------------------------
 
-FORMS = {
-    "as they are stored": lambda images: images,
-    "any type of whole numbers": lambda images: images.astype(">i8"),
-    "lists": lambda images: images.tolist(),
-    "tensor": tf.constant,
-    "28 x 28": lambda images: images.reshape(-1, 28, 28),
-    "28 x 28 x 1": lambda images: images.reshape(-1, 28, 28, 1),
-}
 
-
-@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
-def test_images_of_every_usual_form_have_the_same_codes(form, model, reference, data):
-    codes = vae_mnist.encode(model, form(data.x_test[:60]))
-    for values, expected in zip(codes, reference.encode(data.x_test[:60]), strict=True):
+def test_the_codes_are_those_of_the_reference(model, reference, data):
+    images = np.concatenate([data.x_test, data.x_train[:501]])  # more than a batch
+    for values, expected in zip(
+        vae_mnist.encode(model, images), reference.encode(images), strict=True
+    ):
         assert type(values) is np.ndarray
         np.testing.assert_allclose(values, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(784,), (28, 28), (28, 28, 1)])
-def test_a_single_image_has_one_code_and_one_loss(shape, model, reference, data, epsilon):
-    image = data.x_test[5].reshape(shape)
+def test_a_single_image_has_one_code_and_one_loss(shape, model, reference, images, epsilon):
+    image = images[5].reshape(shape)
     z_mean, _ = vae_mnist.encode(model, image)
-    np.testing.assert_allclose(z_mean, reference.encode(data.x_test[5:6])[0], atol=1e-5)
+    np.testing.assert_allclose(z_mean, reference.encode(images[5:6])[0], atol=1e-5)
     losses = vae_mnist.evaluate(model, image, epsilon[:1])
-    expected = reference.losses(data.x_test[5:6], epsilon[:1])
+    expected = reference.losses(images[5:6], epsilon[:1])
     assert losses._asdict() == pytest.approx(expected, rel=1e-5)
-
-
-@pytest.mark.parametrize("shape", [(784, 1), (3, 27, 28), (3, 28, 27), (3, 28, 28, 3), (3, 785)])
-def test_images_of_another_shape_are_refused(shape, model):
-    with pytest.raises(ValueError, match=r"must be \[count, 28, 28\] or \[count, 784\], not"):
-        vae_mnist.encode(model, np.zeros(shape, np.uint8))
-
-
-FLOATS = {
-    "float32": lambda images: images.astype(np.float32) / 255,
-    "float64": lambda images: images / 255,
-    "bool": lambda images: images > 127,
-    "tensor": vae_mnist.scale,
-}
-
-
-@pytest.mark.parametrize("change", FLOATS.values(), ids=FLOATS)
-def test_images_that_are_not_whole_numbers_are_refused(change, model, data, epsilon):
-    images = change(data.x_test[:60])
-    expected = "images must hold whole numbers from 0 to 255, not (float|bool)"
-    with pytest.raises(TypeError, match=expected):
-        vae_mnist.encode(model, images)
-    with pytest.raises(TypeError, match=expected):
-        vae_mnist.evaluate(model, images, epsilon)
-
-
-def test_no_images_have_no_codes(model, data):
-    z_mean, z_log_sigma_sq = vae_mnist.encode(model, data.x_test[:0])
-    assert z_mean.shape == z_log_sigma_sq.shape == (0, 2)
 
 
 # ---- Neighbours ----------------------------------------------------------------------------------

@@ -68,6 +68,24 @@ def test_the_scatter_takes_lists():
     assert texts(scatter) == ["1", "4"]
 
 
+def test_colours_go_with_the_class_where_the_codes_lack_one():
+    labels = np.array([0, 3, 9])
+    figure = vae_mnist.latent_scatter_figure(np.eye(3)[:, :2], labels, classes=range(9, -1, -1))
+    figure.draw_without_rendering()
+    colours = figure.axes[0].collections[0].get_facecolors()
+    np.testing.assert_allclose(colours, [to_rgba(PETROFF[label]) for label in labels])
+
+
+def test_classes_that_lack_a_label_are_refused():
+    with pytest.raises(ValueError, match="classes must hold every label"):
+        vae_mnist.latent_scatter_figure(np.eye(2), [0, 1], classes=["zero", "one"])
+
+
+def test_names_for_the_classes_are_not_taken_for_them():
+    with pytest.raises(TypeError, match="positional"):
+        vae_mnist.latent_scatter_figure(np.eye(2), [0, 1], ["zero", "one"])
+
+
 def test_the_scatter_shows_the_square_of_the_manifold_around_codes_that_lie_close():
     scatter = vae_mnist.latent_scatter_figure(np.full((3, 2), 0.1), np.zeros(3, int)).axes[0]
     (square,) = scatter.patches
@@ -151,7 +169,14 @@ def test_reconstructions_stand_under_their_originals(count):
     assert labels == ["original"] + (count - 1) * [""] + ["reconstruction"] + (count - 1) * [""]
 
 
-def test_grey_levels_are_fixed_and_pixels_are_seen():
+@pytest.fixture
+def other_style():
+    """A user's settings of matplotlib that would change pictures."""
+    with matplotlib.rc_context({"image.origin": "lower", "image.interpolation": "bicubic"}):
+        yield
+
+
+def test_images_stand_upright_in_fixed_grey_levels_whatever_the_style(other_style):
     figures = (
         vae_mnist.reconstructions_figure(np.zeros((2, 784)), np.ones((2, 784))),
         vae_mnist.manifold_figure(np.full((225, 784), 0.5)),
@@ -159,9 +184,35 @@ def test_grey_levels_are_fixed_and_pixels_are_seen():
     for figure in figures:
         for panel in figure.axes:
             (picture,) = panel.images
+            assert picture.origin == "upper"
             assert picture.get_clim() == (0, 1)
             assert picture.get_interpolation() == "nearest"
             np.testing.assert_array_equal(picture.cmap([0.0, 1.0])[:, :3], [[0, 0, 0], [1, 1, 1]])
+
+
+NO_PIXELS = {
+    "bytes": np.full((225, 784), 200, np.uint8),
+    "below 0": np.full((225, 784), -0.01),
+    "above 1": np.full((225, 784), 1.01),
+    "no numbers": np.full((225, 784), np.nan),
+}
+
+
+@pytest.mark.parametrize("values", NO_PIXELS.values(), ids=NO_PIXELS)
+def test_what_are_no_pixels_is_not_drawn(values):
+    pixels = np.zeros((2, 784))
+    for draw in (
+        lambda: vae_mnist.manifold_figure(values),
+        lambda: vae_mnist.reconstructions_figure(values[:2], pixels),
+        lambda: vae_mnist.reconstructions_figure(pixels, values[:2]),
+    ):
+        with pytest.raises(ValueError, match=r"pixels must be in \[0, 1\]: see `scale`"):
+            draw()
+
+
+def test_each_original_needs_its_reconstruction():
+    with pytest.raises(ValueError, match="zip"):
+        vae_mnist.reconstructions_figure(np.zeros((3, 784)), np.zeros((2, 784)))
 
 
 def test_the_curves_are_those_of_the_history():
@@ -193,3 +244,18 @@ def test_only_whole_epochs_are_numbered():
     figure.draw_without_rendering()
     for panel in figure.axes:
         assert all(tick == round(tick) for tick in panel.get_xticks())
+
+
+def test_the_curves_of_a_history_read_from_a_file_are_the_same():
+    """Where every number is a text."""
+    names = ["epoch", "loss", "reconstruction", "kl"]
+    names += [f"validation_{name}" for name in names[1:]]
+    history = [dict.fromkeys(names, 10.5 * epoch) | {"epoch": epoch} for epoch in (1, 2, 3)]
+    texts = [{name: str(value) for name, value in row.items()} for row in history]
+    for panel, expected in zip(
+        vae_mnist.training_curves_figure(texts).axes,
+        vae_mnist.training_curves_figure(history).axes,
+        strict=True,
+    ):
+        for line, expected_line in zip(panel.lines, expected.lines, strict=True):
+            np.testing.assert_array_equal(line.get_xydata(), expected_line.get_xydata())

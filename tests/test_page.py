@@ -1,16 +1,18 @@
 """The page to explore the plane holds the model to the last bit, and nothing else gets into it."""
 
 import re
-import webbrowser
 
+import keras
 import numpy as np
 import pytest
-from conftest import ROOT, contents, exit_status
+from conftest import ROOT
 from page_content import array, content_of
 
+import explorer
 import vae_mnist
 
 HOSTILE = "</script><script>alert(1)</script><!-- \" ' & \udcff \u2028"
+LOSSES = {"loss": 20.0, "reconstruction": 17.0, "kl": 3.0}
 
 
 @pytest.fixture(scope="module")
@@ -20,11 +22,24 @@ def z_mean():
 
 @pytest.fixture
 def make_page(model, data, z_mean):
-    """Makes a page of an untrained model, with some fields of the data replaced."""
+    """Makes a page of an untrained model, with some arguments replaced."""
 
     def make(**changes):
-        losses = vae_mnist.Losses(20.0, 17.0, 3.0)
-        return vae_mnist.explorer_page(model, data._replace(**changes), z_mean, losses)
+        arguments = {
+            "encoder": model.encoder,
+            "decoder": model.decoder,
+            "name": "MNIST",
+            "images": data.x_test,
+            "labels": data.y_test,
+            "classes": data.classes,
+            "colours": vae_mnist.CLASS_COLOURS,
+            "z_mean": z_mean,
+            "losses": LOSSES,
+            "reconstruction_loss": "squared-error",
+            "kl_weight": 1.0,
+            "square": 1.6449,
+        }
+        return explorer.make_page(**arguments | changes)
 
     return make
 
@@ -45,18 +60,15 @@ def test_weights_codes_labels_and_images_come_back_bit_for_bit(make_page, model,
 def test_the_page_says_which_loss_and_how_the_test_images_do(make_page):
     content = content_of(make_page())
     assert content["reconstructionLoss"] == "squared-error"
-    assert content["testLosses"] == {"loss": 20.0, "reconstruction": 17.0, "kl": 3.0}
-    assert content["square"] == pytest.approx(1.6449, abs=1e-4)
+    assert content["testLosses"] == LOSSES
+    assert content["square"] == 1.6449
 
 
-def test_codes_of_the_epochs_come_back_to_half_a_step(model, data, z_mean):
+def test_codes_of_the_epochs_come_back_to_half_a_step(make_page, z_mean):
     unfolding = [0.1 * z_mean[:50], -2.0 * np.abs(z_mean[:50]), z_mean[:50]]
     losses = {"validation_loss": 20.0, "validation_reconstruction": 17.0, "validation_kl": 3.0}
     history = [{"epoch": epoch} | losses for epoch in (1, 2)]
-    page = vae_mnist.explorer_page(
-        model, data, z_mean, vae_mnist.Losses(20.0, 17.0, 3.0), history, unfolding
-    )
-    content = content_of(page)["unfolding"]
+    content = content_of(make_page(history=history, unfolding=unfolding))["unfolding"]
     assert content["images"] == 50
     assert content["step"] == pytest.approx(2 * np.abs(z_mean[:50]).max() / 32767)
     numbers = array(content["codes"], "<i2").reshape(3, 50, 2)
@@ -66,10 +78,8 @@ def test_codes_of_the_epochs_come_back_to_half_a_step(model, data, z_mean):
     assert content["validationLosses"] == 2 * [{"loss": 20.0, "reconstruction": 17.0, "kl": 3.0}]
 
 
-def test_codes_that_are_all_zero_come_back_as_zeros(model, data, z_mean):
-    losses = vae_mnist.Losses(20.0, 17.0, 3.0)
-    page = vae_mnist.explorer_page(model, data, z_mean, losses, [], [np.zeros((5, 2))])
-    content = content_of(page)["unfolding"]
+def test_codes_that_are_all_zero_come_back_as_zeros(make_page):
+    content = content_of(make_page(unfolding=[np.zeros((5, 2))]))["unfolding"]
     assert content["step"] > 0
     assert not array(content["codes"], "<i2").any()
 
@@ -78,47 +88,25 @@ def test_a_page_without_a_training_has_none_of_it(make_page):
     assert content_of(make_page())["unfolding"] is None
 
 
-def test_epochs_without_their_codes_are_refused(model, data, z_mean):
-    losses = vae_mnist.Losses(20.0, 17.0, 3.0)
+def test_epochs_without_their_codes_are_refused(make_page, z_mean):
     with pytest.raises(ValueError, match="before the training and after each epoch"):
-        vae_mnist.explorer_page(model, data, z_mean, losses, [{"epoch": 1}], [z_mean])
+        make_page(history=[{"epoch": 1}], unfolding=[z_mean])
 
 
 @pytest.mark.parametrize("shape", [(1000, 3), (999, 2)])
-def test_codes_that_are_not_of_the_test_images_are_refused(shape, model, data):
-    losses = vae_mnist.Losses(20.0, 17.0, 3.0)
-    with pytest.raises(ValueError, match="reshape"):
-        vae_mnist.explorer_page(model, data, np.zeros(shape), losses)
-
-
-@pytest.mark.parametrize(
-    ("epochs", "images"), [(1, 2000), (50, 2000), (100, 2000), (1000, 201), (10**6, 1)]
-)
-def test_the_first_2000_test_images_are_watched_and_fewer_in_a_long_training(
-    epochs, images, data, monkeypatch
-):
-    monkeypatch.setattr(vae_mnist, "train", lambda *args, **kwargs: [])
-    many = data._replace(x_test=np.tile(data.x_test, (3, 1)))
-    options = vae_mnist.parse_arguments([f"--epochs={epochs}"])
-    model, _, (z_mean,) = vae_mnist.train_model(options, many, np.random.default_rng(0))
-    assert len(z_mean) == images
-    np.testing.assert_allclose(z_mean[0], vae_mnist.encode(model, data.x_test[0])[0][0], atol=1e-6)
+def test_codes_that_are_not_of_the_test_images_are_refused(shape, make_page):
+    with pytest.raises(ValueError, match=r"reshape|matmul"):
+        make_page(z_mean=np.zeros(shape, np.float32))
 
 
 @pytest.mark.parametrize("field", ["name", "class"])
 def test_a_hostile_text_stays_text(field, make_page):
     if field == "name":
-        assert content_of(make_page(name=HOSTILE))["name"] == HOSTILE.rpartition("/")[2]
+        assert content_of(make_page(name=HOSTILE))["name"] == HOSTILE
     else:
         classes = np.array([HOSTILE, *map(str, range(1, 10))], dtype=object)
-        page = make_page(classes=classes, y_test=classes[np.arange(1000) % 10])
+        page = make_page(classes=classes, labels=classes[np.arange(1000) % 10])
         assert content_of(page)["classes"][0] == HOSTILE
-
-
-def test_only_the_base_name_of_a_path_is_told(make_page):
-    page = make_page(name="/home/someone/secret project/digits.npz")
-    assert content_of(page)["name"] == "digits.npz"
-    assert b"secret" not in page
 
 
 def test_the_page_has_no_address_and_forbids_the_network(make_page):
@@ -132,82 +120,95 @@ def test_equal_content_gives_equal_bytes(make_page):
     assert make_page() == make_page()
 
 
-def test_a_page_of_mnist_has_at_most_3_2_megabytes(model, data):
-    many = data._replace(y_test=np.tile(data.y_test, 10), x_test=np.tile(data.x_test, (10, 1)))
+def test_a_page_of_mnist_has_at_most_3_2_megabytes(make_page, data):
     codes = np.zeros((10_000, 2), np.float32)
     losses = dict.fromkeys(("validation_loss", "validation_reconstruction", "validation_kl"), 1.0)
-    training = 50 * [losses], 51 * [codes[:2000]]
-    page = vae_mnist.explorer_page(model, many, codes, vae_mnist.Losses(1, 1, 0), *training)
+    page = make_page(
+        labels=np.tile(data.y_test, 10),
+        z_mean=codes,
+        history=50 * [losses],
+        unfolding=51 * [codes[:2000]],
+    )
     assert len(page) < 3.2e6
 
 
-def test_a_number_that_json_does_not_know_is_a_bug(model, data, z_mean):
+def test_a_number_that_json_does_not_know_is_a_bug(make_page):
     with pytest.raises(ValueError, match="JSON"):
-        vae_mnist.explorer_page(model, data, z_mean, vae_mnist.Losses(float("nan"), 1.0, 1.0))
+        make_page(losses=LOSSES | {"loss": float("nan")})
 
 
-def test_colours_go_with_the_class_where_the_test_images_lack_one(make_page, data, z_mean):
+def test_labels_are_numbered_by_the_classes(make_page, data):
     labels = np.where(data.y_test == 0, 4, data.y_test)
-    content = content_of(make_page(y_test=labels))
-    assert content["classes"] == [str(label) for label in range(10)]
+    content = content_of(make_page(labels=10 + labels, classes=np.arange(10, 20)))
+    assert content["classes"] == [str(label) for label in range(10, 20)]
     assert content["colours"] == list(vae_mnist.CLASS_COLOURS)
     np.testing.assert_array_equal(array(content["labels"], "<u2"), labels)
-    figure = vae_mnist.latent_scatter_figure(z_mean, labels, data.classes)
-    figure.draw_without_rendering()
-    colours = figure.axes[0].collections[0].get_facecolors()
-    expected = np.array([vae_mnist.colors.to_rgba(c) for c in vae_mnist.CLASS_COLOURS])
-    np.testing.assert_allclose(colours, expected[labels])
 
 
 def test_the_template_by_itself_says_how_to_get_the_page():
-    template = (ROOT / "web" / "explorer.html").read_bytes()
+    template = (ROOT / "explorer" / "template.html").read_bytes()
     assert content_of(template) is None
     assert template.count(b">null<") == 1
     assert b"python vae_mnist.py" in template
 
 
-# ---- In a run ------------------------------------------------------------------------------------
+# ---- Models that the page can't run --------------------------------------------------------------
 
 
-@pytest.fixture
-def run_briefly(small_file, tmp_path, finished_run, without_figures):
-    """Runs the program with a model; returns the output directory."""
-
-    def run(*arguments):
-        output = tmp_path / "new"
-        fixed = ["--data", small_file, "--model", finished_run / "vae.keras"]
-        assert exit_status(*fixed, "--output-dir", output, *arguments) == 0
-        return output
-
-    return run
+def changed(model, **activations):
+    """The model with the activations of some layers replaced."""
+    for part in (model.encoder, model.decoder):
+        for layer in part.layers:
+            if layer.name in activations:
+                layer.activation = keras.activations.get(activations[layer.name])
+    return model
 
 
-def test_show_opens_the_page_that_was_written(run_briefly, monkeypatch, capsys):
-    opened = []
-    monkeypatch.setattr(webbrowser, "open", lambda address: opened.append(address) or True)
-    page = run_briefly("--show") / "explorer.html"
-    assert opened == [page.as_uri()]
-    assert page.exists()
-    assert capsys.readouterr().err == ""
+@pytest.mark.parametrize(
+    ("layer", "activation", "part"),
+    [
+        ("h1", "tanh", "encoder"),
+        ("z_mean", "tanh", "encoder"),
+        ("z_log_sigma_sq", "softplus", "encoder"),
+        ("h2", "tanh", "decoder"),
+        ("reconstruction", "sigmoid", "decoder"),
+    ],
+)
+def test_a_model_that_computes_something_else_is_refused(layer, activation, part, model, make_page):
+    changed(model, **{layer: activation})
+    with pytest.raises(explorer.PageError, match=f"the {part} computes something else than the"):
+        make_page()
 
 
-def test_without_show_no_browser_is_asked(run_briefly, monkeypatch):
-    monkeypatch.setattr(webbrowser, "open", lambda address: pytest.fail("it opens a browser"))
-    run_briefly()
+def test_a_model_of_other_layers_is_refused(make_page):
+    decoder = keras.Sequential([keras.Input((2,)), keras.layers.Dense(784, name="only")])
+    with pytest.raises(explorer.PageError, match="knows only the original's layers, and h2 is non"):
+        make_page(decoder=decoder)
 
 
-def test_without_a_browser_one_line_says_where_the_page_is(run_briefly, monkeypatch, capsys):
-    monkeypatch.setattr(webbrowser, "open", lambda address: False)
-    page = run_briefly("--show") / "explorer.html"
-    assert capsys.readouterr().err == f"note: no browser can be opened here; the page is {page}.\n"
+def test_images_of_another_size_are_refused(make_page, data):
+    images = np.zeros((1000, 1024), np.uint8)
+    with pytest.raises(explorer.PageError, match="images of 784 pixels, not 1024"):
+        make_page(images=images)
 
 
-@pytest.mark.parametrize("show", [[], ["--show"]], ids=["without --show", "with --show"])
-def test_without_the_template_one_line_says_so(show, run_briefly, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(vae_mnist, "PAGE_TEMPLATE", tmp_path / "explorer.html")
-    monkeypatch.setattr(webbrowser, "open", lambda address: pytest.fail("it opens a browser"))
-    files = contents(run_briefly(*show))
-    assert "explorer.html" not in files
-    assert "metrics.json" in files
-    err = capsys.readouterr().err
-    assert err == f"note: {tmp_path / 'explorer.html'} is missing: no explorer.html is made.\n"
+# ---- The script's way to it ----------------------------------------------------------------------
+
+
+def test_the_page_of_a_model_has_its_mean_codes_and_the_losses_there(model, data):
+    content = content_of(vae_mnist.explorer_page(model, data))
+    z_mean, _ = vae_mnist.encode(model, data.x_test)
+    np.testing.assert_array_equal(array(content["codes"], "<f4").reshape(-1, 2), z_mean)
+    assert content["testLosses"] == vae_mnist.evaluate(model, data.x_test, epsilon=0)._asdict()
+    assert content["square"] == pytest.approx(1.6449, abs=1e-4)
+    assert content["unfolding"] is None
+
+
+def test_only_the_base_name_of_a_path_is_told(model, data):
+    page = vae_mnist.explorer_page(model, data._replace(name="/home/someone/secret/digits.npz"))
+    assert content_of(page)["name"] == "digits.npz"
+    assert b"secret" not in page
+
+
+def test_the_page_module_knows_nothing_of_the_script():
+    assert "vae_mnist" not in (ROOT / "explorer" / "__init__.py").read_text()

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from conftest import BUNDLED, trained
 
+import explorer
 import vae_mnist
 
 selenium = pytest.importorskip("selenium", reason="selenium is not installed")
@@ -29,20 +30,33 @@ FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-backgroun
 HOSTILE = "</script><script>document.title = 'hacked'</script>"
 
 
-@functools.cache
-def codes_and_losses(loss):
-    """The mean codes of the test images, and the losses there."""
-    model, data = trained(loss)
-    z_mean, _ = vae_mnist.encode(model, data.x_test)
-    return z_mean, vae_mnist.evaluate(model, data.x_test, np.zeros((1000, 2), np.float32))
-
-
 def make_page(loss="squared-error", codes=None, **changes):
-    """The page of a trained model, with fields of its data replaced."""
+    """The page of a trained model, with fields of its data and its codes replaced."""
     model, data = trained(loss)
-    z_mean, losses = codes_and_losses(loss)
-    z_mean = z_mean if codes is None else codes
-    return vae_mnist.explorer_page(model, data._replace(**changes), z_mean, losses)
+    data = data._replace(**changes)
+    if codes is None:
+        return vae_mnist.explorer_page(model, data)
+    return page_of_codes(model, data, codes)
+
+
+def page_of_codes(model, data, codes, history=(), unfolding=()):
+    """The page of a model and data, with codes that are not the model's."""
+    return explorer.make_page(
+        model.encoder,
+        model.decoder,
+        name=data.name,
+        images=data.x_test,
+        labels=data.y_test,
+        classes=data.classes,
+        colours=vae_mnist.class_colours(len(data.classes)),
+        z_mean=codes,
+        losses={"loss": 20.0, "reconstruction": 17.0, "kl": 3.0},
+        reconstruction_loss=model.reconstruction_loss,
+        kl_weight=model.kl_weight,
+        square=vae_mnist.MANIFOLD_QUANTILES[-1],
+        history=history,
+        unfolding=unfolding,
+    )
 
 
 # A page of known codes, in two clouds of 30 that no flip and no transposition leaves in place. In
@@ -71,11 +85,10 @@ def losses_of_epoch(epoch):
 
 def make_known_page(kl_weight=1.0):
     data = vae_mnist.load_data(BUNDLED)
-    return vae_mnist.explorer_page(
+    return page_of_codes(
         vae_mnist.VAE(kl_weight=kl_weight),
         data._replace(name="known", y_test=KNOWN_LABELS, x_test=data.x_test[:90]),
         clouds(PLACES),
-        vae_mnist.Losses(20.0, 17.0, 3.0),
         history=[losses_of_epoch(1), losses_of_epoch(2)],
         unfolding=[*(clouds(places) for places in EARLIER), clouds(PLACES)[:60]],
     )
@@ -250,7 +263,7 @@ def test_the_loss_terms_of_a_test_image_are_those_of_the_script(loss, open_page)
     page = open_page({"squared-error": "squared error"}.get(loss, loss))
     page["example"].click()
     model, data = trained(loss)
-    _, at_means = codes_and_losses(loss)
+    at_means = vae_mnist.evaluate(model, data.x_test, epsilon=0)
     terms = vae_mnist.evaluate(model, data.x_test[:1], np.zeros((1, 2), np.float32))
     assert page["ownError"].text == f"{terms.reconstruction:.1f}"
     assert page["ownKl"].text == f"{terms.kl:.1f}"
@@ -261,8 +274,8 @@ def test_the_loss_terms_of_a_test_image_are_those_of_the_script(loss, open_page)
 
 def test_the_vote_is_that_of_the_25_nearest_codes(open_page):
     page = open_page()
-    _, data = trained("squared-error")
-    z_mean, _ = codes_and_losses("squared-error")
+    model, data = trained("squared-error")
+    z_mean, _ = vae_mnist.encode(model, data.x_test)
     for place in ((0.4, 0.4), (0.6, 0.6), (0.7, 0.4)):
         page.move(place)
         nearest = np.argsort(np.linalg.norm(z_mean - page.code(), axis=1))[:25]
@@ -763,8 +776,8 @@ def test_the_image_at_the_code_has_its_neighbours_in_their_colours(open_page):
 
 def test_a_test_image_is_named_and_has_no_vote_about_itself(open_page):
     page = open_page()
-    _, data = trained("squared-error")
-    z_mean, _ = codes_and_losses("squared-error")
+    model, data = trained("squared-error")
+    z_mean, _ = vae_mnist.encode(model, data.x_test)
     for number in range(12):
         page["example"].click()
         distances = np.linalg.norm(z_mean - z_mean[number], axis=1)

@@ -15,7 +15,13 @@ import keras
 import matplotlib.image
 import numpy as np
 import pytest
-from conftest import BUNDLED, FINISHED, OUTPUT_FILES, contents, exit_status, run_options
+from conftest import (
+    BUNDLED,
+    FINISHED,
+    OUTPUT_FILES,
+    contents,
+    exit_status,
+)
 from page_content import array, content_of
 from reference import FIELDS, Reference
 
@@ -115,16 +121,19 @@ def test_the_printed_results_are_those_of_the_metrics(default_run):
     assert 0.2 < accuracy < 1
 
 
-def test_a_second_process_writes_the_same_bytes(default_runs):
-    assert contents(default_runs[0][-1]) == contents(default_runs[1][-1])
+def test_a_second_process_writes_the_same_numbers_and_pictures(default_runs):
+    first, second = (contents(run[-1]) for run in default_runs)
+    same = {name for name in second if second[name] == first[name]}
+    assert same == set(OUTPUT_FILES) - {"explorer.html", "vae.keras"}  # which holds its date
 
 
-def test_another_seed_gives_other_files_of_the_same_names(finished_run, small_file, tmp_path):
-    options = run_options(FINISHED | {"seed": 12})
-    assert exit_status("--data", small_file, "--output-dir", tmp_path, *options) == 0
-    files, others = contents(finished_run), contents(tmp_path)
-    assert others.keys() == files.keys()
-    assert not [name for name in files if files[name] == others[name]]
+def test_without_the_folder_of_the_page_one_line_says_so(default_runs):
+    status, _, err, output = default_runs[1]
+    assert status == 0
+    assert set(contents(output)) == set(OUTPUT_FILES) - {"explorer.html"}
+    assert err.splitlines()[1:] == [
+        "note: there is no folder explorer beside the script: explorer.html is not written."
+    ]
 
 
 # ---- The files, worked out by other means --------------------------------------------------------
@@ -221,7 +230,7 @@ def test_the_reconstructions_are_those_of_the_first_ten_sampled_codes(run):
 
 
 def test_the_scatter_shows_the_sampled_codes_of_the_test_images(run):
-    figure = vae_mnist.latent_scatter_figure(run.z, run.data.y_test, np.arange(10))
+    figure = vae_mnist.latent_scatter_figure(run.z, run.data.y_test, classes=np.arange(10))
     run.assert_picture("latent_scatter.png", figure)
 
 
@@ -291,36 +300,108 @@ def test_the_record_tells_the_settings(default_run, finished_run, small_file):
     }
 
 
-# ---- Codes of another size -----------------------------------------------------------------------
+# ---- What goes otherwise -------------------------------------------------------------------------
+
+
+PLANE_FILES = {"explorer.html", "latent_scatter.png", "manifold.png"}
+
+
+@pytest.fixture
+def run_briefly(small_file, output, monkeypatch, capsys):
+    """Runs the program, but for its training, into the old results; the new files and the notes.
+
+    Changed first: what `changes` name in the script.
+    """
+
+    def train(*args, on_epoch, **kwargs):
+        row = dict.fromkeys(FIELDS, 1.0) | {f"validation_{name}": 1.0 for name in FIELDS}
+        on_epoch({"epoch": 1} | row)
+        return [{"epoch": 1} | row]
+
+    def run(**changes):
+        for name, value in ({"train": train} | changes).items():
+            monkeypatch.setattr(vae_mnist, name, value)
+        arguments = ["--data", small_file, "--output-dir", output, "--epochs", 1]
+        assert exit_status(*arguments) == 0
+        files = contents(output)
+        new = {name for name, content in files.items() if content != f"old {name}".encode()}
+        return new, capsys.readouterr().err
+
+    return run
 
 
 @pytest.mark.parametrize("latent_size", [1, 3])
-def test_without_a_plane_the_other_files_are_written(
-    latent_size, monkeypatch, small_file, tmp_path, capsys
+def test_without_a_plane_the_other_files_are_written_and_the_old_ones_named(
+    latent_size, run_briefly, output
 ):
-    monkeypatch.setattr(vae_mnist, "LATENT_SIZE", latent_size)
-    arguments = ["--data", small_file, "--output-dir", tmp_path, "--epochs", 1, "--batch-size", 20]
-    assert exit_status(*arguments, "--show") == 0
-    assert set(OUTPUT_FILES) - contents(tmp_path).keys() == {
-        *("explorer.html", "latent_scatter.png", "manifold.png")
-    }
-    assert capsys.readouterr().err == (
-        f"note: codes of {latent_size} numbers lie in no plane: latent_scatter.png, manifold.png "
-        "and explorer.html are not written.\n"
+    new, notes = run_briefly(LATENT_SIZE=latent_size)
+    assert new == set(OUTPUT_FILES) - PLANE_FILES
+    assert notes == (
+        f"note: codes of {latent_size} numbers lie in no plane: latent_scatter.png, manifold.png, "
+        "explorer.html are not written.\n"
+        f"note: latent_scatter.png, manifold.png, explorer.html in {output}: of an earlier run, "
+        "not of this model.\n"
     )
-    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    metrics = json.loads((output / "metrics.json").read_text())
     assert 0 < metrics["neighbour_accuracy"] < 1
-    (tmp_path / "again").mkdir()
-    model = tmp_path / "vae.keras"
-    assert exit_status(*arguments[:2], "--output-dir", tmp_path / "again", "--model", model) == 0
-    again = json.loads((tmp_path / "again" / "metrics.json").read_text())
-    assert again["test"] == metrics["test"]
 
 
-def test_another_hidden_size_changes_no_name(monkeypatch, small_file, tmp_path, capsys):
-    monkeypatch.setattr(vae_mnist, "HIDDEN_SIZE", 64)
-    arguments = ["--data", small_file, "--output-dir", tmp_path, "--epochs", 1]
-    assert exit_status(*arguments) == 0
-    assert sorted(contents(tmp_path)) == list(OUTPUT_FILES)
-    assert capsys.readouterr().err == ""
-    assert keras.saving.load_model(tmp_path / "vae.keras").get_weights()[0].shape == (784, 64)
+def test_a_model_that_the_page_cannot_run_has_none_and_the_old_one_is_named(run_briefly, output):
+    def build_encoder():
+        x = keras.Input((784,))
+        h1 = keras.layers.Dense(8, activation="tanh", name="h1")(x)
+        z_mean = keras.layers.Dense(2, name="z_mean")(h1)
+        z_log_sigma_sq = keras.layers.Dense(2, name="z_log_sigma_sq")(h1)
+        return keras.Model(x, [z_mean, z_log_sigma_sq])
+
+    new, notes = run_briefly(build_encoder=build_encoder)
+    assert new == set(OUTPUT_FILES) - {"explorer.html"}
+    assert notes == (
+        "note: the encoder computes something else than the page would: explorer.html is not "
+        "written.\n"
+        f"note: explorer.html in {output}: of an earlier run, not of this model.\n"
+    )
+
+
+@pytest.mark.parametrize("function", ["draw_figures", "explorer_page"])
+def test_a_figure_or_page_that_fails_leaves_the_model_and_the_numbers(
+    function, run_briefly, output
+):
+    def fail(*args):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run_briefly(**{function: fail})
+    assert keras.saving.load_model(output / "vae.keras").get_weights()
+    assert json.loads((output / "metrics.json").read_text())["epochs"] == 1
+    assert len(read_history(contents(output))) == 1
+
+
+def test_figures_are_drawn_and_saved_whatever_the_users_matplotlibrc_says(run_briefly):
+    sizes = []
+
+    class Picture:
+        def savefig(self, path, dpi):
+            sizes.append(matplotlib.rcParams["font.size"])
+            path.touch()
+
+    def draw_figures(*args):
+        sizes.append(matplotlib.rcParams["font.size"])
+        return {"manifold.png": Picture()}
+
+    with matplotlib.rc_context({"font.size": 5, "text.usetex": True}):
+        run_briefly(draw_figures=draw_figures)
+        assert matplotlib.rcParams["font.size"] == 5
+    assert sizes == [10, 10]  # matplotlib's own
+
+
+def test_the_first_test_images_are_watched_and_fewer_in_a_long_training(monkeypatch, run_briefly):
+    """At most UNFOLDING_CODES in all: here 10 of each of two moments."""
+    held = []
+
+    def explorer_page(model, data, history, unfolding):
+        held.extend(unfolding)
+        return b"page"
+
+    run_briefly(explorer_page=explorer_page, draw_figures=lambda *args: {}, UNFOLDING_CODES=9)
+    assert [codes.shape for codes in held] == [(10, 2), (10, 2)]

@@ -615,25 +615,29 @@ def reason(error):
     return " ".join(text.split()).strip("<>")
 
 
-def write_files(directory, writers):
+def write_files(directory, contents):
     """Writes files to `directory` and prints their paths.
 
-    `writers`: by file name, functions that write to a given path. All write into a folder beside
-    their places before the first file is moved, so each is the old one or the new one, whole.
-    Raises InputError where that can't be done.
+    `contents`: bytes, or functions that write to a given path, by file name. All are written into a
+    folder beside their places before the first is moved there, so each file is the old one or the
+    new one, whole. Raises InputError where that can't be done.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=directory) as unfinished:
-            for name, write in writers.items():
-                write(Path(unfinished, name))
-            for name in writers:
+            for name, content in contents.items():
+                path = Path(unfinished, name)
+                if callable(content):
+                    content(path)
+                else:
+                    path.write_bytes(content)
+            for name in contents:
                 os.replace(Path(unfinished, name), directory / name)
     except OSError as error:
         raise InputError(
             f"{directory}: cannot be written ({reason(error)}); mend that or use another directory"
         ) from error
-    for name in writers:
+    for name in contents:
         print(f"wrote {directory / name}", flush=True)
 
 
@@ -727,7 +731,7 @@ def find_mnist():
     try:
         content = download_mnist()
         if is_mnist(content):
-            write_files(cached.parent, {cached.name: lambda path: path.write_bytes(content)})
+            write_files(cached.parent, {cached.name: content})
             return "MNIST", cached
         failure = "a corrupted file came: its SHA-256 is wrong"
     except (TimeoutError, multiprocessing.TimeoutError):
@@ -821,7 +825,7 @@ def read_idx(path):
 # ---- Program -------------------------------------------------------------------------------------
 
 COLLAPSED_KL = 0.05  # nats; below it the code tells nothing about the image
-PLANE_FILES = ("latent_scatter.png", "manifold.png", "explorer.html")
+PLANE_FILES = ("explorer.html", "latent_scatter.png", "manifold.png")
 UNFOLDING_IMAGES = 2000  # test images whose codes the page shows as they move while it trains
 UNFOLDING_CODES = 200_000  # at most, over all epochs: in a long training of fewer images
 
@@ -832,57 +836,22 @@ def parse_arguments(argv=None):
         prog="vae_mnist.py",
         usage=argparse.SUPPRESS,  # or it would stand before every error
         description="A variational autoencoder that learns MNIST digits through two numbers.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    add(
-        "--data",
-        metavar="PATH",
-        help=f"{DATA_FORMS} (default: MNIST from Keras' cache, downloaded once; the bundled digits "
-        "where that fails)",
-    )
-    add(
-        "--epochs",
-        type=int,
-        default=EPOCHS,
-        help="passes over the training images (default: %(default)s)",
-    )
-    add(
-        "--batch-size",
-        type=int,
-        default=BATCH_SIZE,
-        help="images a step (default: %(default)s)",
-    )
-    add(
-        "--learning-rate",
-        type=float,
-        default=LEARNING_RATE,
-        help="learning rate of Adam (default: %(default)s)",
-    )
+    add("--data", metavar="PATH", help=f"{DATA_FORMS}; None stands for MNIST, downloaded once")
+    add("--epochs", type=int, default=EPOCHS, help="passes over the training images")
+    add("--batch-size", type=int, default=BATCH_SIZE, help="images a step")
+    add("--learning-rate", type=float, default=LEARNING_RATE, help="learning rate of Adam")
     add(
         "--reconstruction-loss",
         choices=RECONSTRUCTION_LOSSES,
         default="squared-error",
-        help="error of an image, summed over its pixels (default: %(default)s)",
+        help="error of an image, summed over its pixels",
     )
-    add(
-        "--kl-weight",
-        type=float,
-        default=KL_WEIGHT,
-        help="weight of the KL divergence (default: %(default)s)",
-    )
-    add(
-        "--seed",
-        type=int,
-        default=0,
-        help="same seed, same numbers and pictures (default: %(default)s)",
-    )
-    add(
-        "--output-dir",
-        type=Path,
-        default=Path("outputs"),
-        metavar="DIRECTORY",
-        help="where the files go (default: %(default)s)",
-    )
+    add("--kl-weight", type=float, default=KL_WEIGHT, help="weight of the KL divergence")
+    add("--seed", type=int, default=0, help="same seed, same numbers and pictures")
+    add("--output-dir", type=Path, default=Path("outputs"), help="where the files go")
     options = parser.parse_args(argv)
     for option, is_good, requirement in (
         ("--epochs", options.epochs >= 1, "at least 1"),
@@ -904,6 +873,61 @@ def xla_available():
         note(f"XLA is not available here ({reason(error)}); training without it, more slowly.")
         return False
     return True
+
+
+def train_model(options, data, rng):
+    """Returns a new model, trained as `options` say, its history, and how its plane unfolded.
+
+    The last is the mean codes of the first test images before the training and after each epoch.
+    """
+    keras.utils.set_random_seed(options.seed)
+    model = VAE(reconstruction_loss=options.reconstruction_loss, kl_weight=options.kl_weight)
+    watched = scale(data.x_test[: min(UNFOLDING_IMAGES, UNFOLDING_CODES // options.epochs + 1)])
+    encoder = tf.function(model.encoder)  # as a graph it takes less time
+    unfolding = []
+
+    def keep_codes():
+        z_mean, _ = encoder(watched)
+        unfolding.append(z_mean.numpy())
+
+    def on_epoch(row):
+        print_row(row)
+        keep_codes()
+
+    keep_codes()
+    history = train(
+        model,
+        data.x_train,
+        data.x_validation,
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        optimizer=adam(options.learning_rate),
+        rng=rng,
+        xla=xla_available(),
+        on_epoch=on_epoch,
+    )
+    return model, history, unfolding
+
+
+def assess_model(model, data, rng):
+    """Prints how `model` does on the test images; returns a code drawn for each and the results."""
+    epsilon = rng.standard_normal((len(data.x_test), model.latent_size), np.float32)
+    test = evaluate(model, data.x_test, epsilon)
+    z_mean, z_log_sigma_sq = encode(model, data.x_test)
+    train_codes, _ = encode(model, data.x_train)
+    accuracy = neighbour_accuracy(train_codes, data.y_train, z_mean, data.y_test)
+    print(
+        f"test loss {test.loss:.4f} = {test.reconstruction:.4f} reconstruction "
+        f"+ {model.kl_weight:g} x {test.kl:.4f} KL"
+    )
+    print(f"accuracy {accuracy:.4f} of the vote of the {NEIGHBOURS} nearest training codes")
+    if test.kl < COLLAPSED_KL:
+        note(
+            f"the code has collapsed (KL below {COLLAPSED_KL} nats): every image has the same "
+            "reconstruction; try another --seed or a smaller --kl-weight."
+        )
+    z = sample_latent(z_mean, z_log_sigma_sq, epsilon).numpy()
+    return z, {"test": test._asdict(), "neighbour_accuracy": accuracy}
 
 
 def write_history(history, path):
@@ -955,24 +979,24 @@ def explorer_page(model, data, history=(), unfolding=()):
     )
 
 
-def make_page(model, data, history, unfolding):
-    """Returns the `explorer_page`, or None where there can be none, and a note says why."""
+def draw_page(model, data, history, unfolding):
+    """Returns the `explorer_page` by its file name, or nothing, and a note says why."""
     if model.latent_size != 2:
         note(
             f"codes of {model.latent_size} numbers lie in no plane: {', '.join(PLANE_FILES)} are "
             "not written."
         )
-        return None
+        return {}
     if importlib.util.find_spec("explorer") is None:
         note("there is no folder explorer beside the script: explorer.html is not written.")
-        return None
+        return {}
     import explorer
 
     try:
-        return explorer_page(model, data, history, unfolding)
+        return {"explorer.html": explorer_page(model, data, history, unfolding)}
     except explorer.PageError as error:
         note(f"{error}: explorer.html is not written.")
-        return None
+        return {}
 
 
 def run(options):
@@ -989,52 +1013,9 @@ def run(options):
         f"{len(data.x_test):,} test images; losses in nats per image",
         flush=True,
     )
-
-    keras.utils.set_random_seed(options.seed)
     training_rng, test_rng = np.random.default_rng(options.seed).spawn(2)
-    model = VAE(reconstruction_loss=options.reconstruction_loss, kl_weight=options.kl_weight)
-    watched = scale(data.x_test[: min(UNFOLDING_IMAGES, UNFOLDING_CODES // options.epochs + 1)])
-    encoder = tf.function(model.encoder)
-    unfolding = []
-
-    def keep_codes():
-        z_mean, _ = encoder(watched)
-        unfolding.append(z_mean.numpy())
-
-    def on_epoch(row):
-        print_row(row)
-        keep_codes()
-
-    keep_codes()
-
-    history = train(
-        model,
-        data.x_train,
-        data.x_validation,
-        epochs=options.epochs,
-        batch_size=options.batch_size,
-        optimizer=adam(options.learning_rate),
-        rng=training_rng,
-        xla=xla_available(),
-        on_epoch=on_epoch,
-    )
-
-    epsilon = test_rng.standard_normal((len(data.x_test), model.latent_size), np.float32)
-    test = evaluate(model, data.x_test, epsilon)
-    z_mean, z_log_sigma_sq = encode(model, data.x_test)
-    z = sample_latent(z_mean, z_log_sigma_sq, epsilon).numpy()
-    train_codes, _ = encode(model, data.x_train)
-    accuracy = neighbour_accuracy(train_codes, data.y_train, z_mean, data.y_test)
-    print(
-        f"test loss {test.loss:.4f} = {test.reconstruction:.4f} reconstruction "
-        f"+ {model.kl_weight:g} x {test.kl:.4f} KL"
-    )
-    print(f"accuracy {accuracy:.4f} of the vote of the {NEIGHBOURS} nearest training codes")
-    if test.kl < COLLAPSED_KL:
-        note(
-            f"the code has collapsed (KL below {COLLAPSED_KL} nats): every image has the same "
-            "reconstruction; try another --seed or a smaller --kl-weight."
-        )
+    model, history, unfolding = train_model(options, data, training_rng)
+    z, results = assess_model(model, data, test_rng)
 
     metrics = {
         "data": data.name,
@@ -1044,28 +1025,28 @@ def run(options):
         "batch_size": options.batch_size,
         "learning_rate": options.learning_rate,
         "reconstruction_loss": model.reconstruction_loss,
-        "kl_weight": model.kl_weight,
+        "kl_weight": float(model.kl_weight),
         "seed": options.seed,
-        "test": test._asdict(),
-        "neighbour_accuracy": accuracy,
+        **results,
     }
-    results = {
-        "metrics.json": lambda path: path.write_text(json.dumps(metrics, indent=2) + "\n"),
+    numbers = {
+        "metrics.json": f"{json.dumps(metrics, indent=2)}\n".encode(),
         "history.csv": functools.partial(write_history, history),
         "vae.keras": model.save,
     }
-    write_files(options.output_dir, results)
-    pictures = {}
+    write_files(options.output_dir, numbers)  # whatever becomes of the pictures
+
     with matplotlib.rc_context(matplotlib.rcParamsDefault):  # whatever the user's matplotlibrc says
-        for name, figure in draw_figures(model, data, z, history).items():
-            pictures[name] = functools.partial(figure.savefig, dpi=200)
+        figures = draw_figures(model, data, z, history)
+        pictures = {
+            name: functools.partial(figure.savefig, dpi=200) for name, figure in figures.items()
+        }
         write_files(options.output_dir, pictures)
-    page = make_page(model, data, history, unfolding)
-    if page is not None:
-        pictures["explorer.html"] = lambda path: path.write_bytes(page)
-        write_files(options.output_dir, {"explorer.html": pictures["explorer.html"]})
-    held = [name for name in PLANE_FILES if (options.output_dir / name).exists()]
-    stale = [name for name in held if name not in pictures]
+    page = draw_page(model, data, history, unfolding)
+    write_files(options.output_dir, page)
+
+    missing = [name for name in PLANE_FILES if name not in pictures | page]
+    stale = [name for name in missing if (options.output_dir / name).exists()]
     if stale:
         note(f"{', '.join(stale)} in {options.output_dir}: of an earlier run, not of this model.")
 

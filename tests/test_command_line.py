@@ -68,19 +68,19 @@ def test_help_shows_every_option_with_its_default(capsys):
     assert exit_status("--help") == 0
     text = " ".join(capsys.readouterr().out.split())
     for option, default in {
-        "--data PATH": "MNIST from Keras' cache, downloaded once; the bundled digits where that "
-        "fails",
+        "--data PATH": "None",
         "--epochs EPOCHS": "50",
         "--batch-size BATCH_SIZE": "128",
         "--learning-rate LEARNING_RATE": "0.001",
         "--reconstruction-loss {squared-error,cross-entropy}": "squared-error",
         "--kl-weight KL_WEIGHT": "1.0",
         "--seed SEED": "0",
-        "--output-dir DIRECTORY": "outputs",
+        "--output-dir OUTPUT_DIR": "outputs",
     }.items():
         assert option in text
         description = text[text.rindex(option) :]
         assert description.index(f"(default: {default})") < 160
+    assert "None stands for MNIST, downloaded once" in text
 
 
 def test_the_options_of_the_command_line_are_read_where_none_are_given(monkeypatch, capsys):

@@ -33,6 +33,11 @@ def test_files_are_written_and_then_told(tmp_path, capsys):
     assert capsys.readouterr().out == "".join(f"wrote {directory / name}\n" for name in NEW)
 
 
+def test_bytes_are_written_as_they_are(tmp_path):
+    vae_mnist.write_files(tmp_path, {"x": b"1\n", "y": b""})
+    assert contents(tmp_path) == {"x": b"1\n", "y": b""}
+
+
 def test_new_files_take_the_place_of_the_old_ones(output):
     vae_mnist.write_files(output, writers())
     assert contents(output) == NEW

@@ -3,8 +3,13 @@
 import json
 import re
 
+import keras
+import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import ROOT
+
+import vae_mnist
 
 README = (ROOT / "README.md").read_text()
 
@@ -17,6 +22,7 @@ def test_the_readme_begins_with_the_two_commands_that_the_gate_runs():
             "python3 -m venv .venv && .venv/bin/pip install -r requirements.txt && "
             f".venv/bin/{program}"
         )
+    assert "`python vae_mnist.py` and `pytest` do" in README
     assert "python3-venv" in README
     assert "uv run vae_mnist.py" in README
     assert "uv run --with-requirements requirements.txt pytest" in README
@@ -30,10 +36,10 @@ def test_every_picture_and_file_of_the_readme_is_there():
         assert (ROOT / path).exists()
 
 
-def test_the_snippets_of_the_readme_import_the_script_first():
-    for snippet in re.findall(r"^```python\n(.*?)^```", README, re.M | re.S):
-        first = next(line for line in snippet.splitlines() if "import" in line)
-        assert first == "import vae_mnist" or "load_model" not in snippet
+def test_the_snippets_import_the_script_first():
+    """It sets Keras to run on TensorFlow."""
+    imports = re.findall(r"^(?:from|import) .*", "".join(snippets()), re.M)
+    assert imports[0] == "import vae_mnist"
 
 
 def requirement_lines(text):
@@ -48,35 +54,50 @@ def test_the_inline_metadata_equals_the_requirements():
     assert dependencies == requirement_lines(program)
 
 
-def readme_snippets():
+def snippets():
     """The Python of the README, without what only a notebook understands."""
-    readme = re.sub(r"^%.*\n", "", (ROOT / "README.md").read_text(), flags=re.M)
-    return re.findall(r"^```python\n(.*?)^```", readme, re.M | re.S)
-
-
-def test_the_readme_has_two_snippets():
-    assert len(readme_snippets()) == 2
+    text = re.sub(r"^%.*\n", "", README, flags=re.M)
+    return re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
 
 
 @pytest.fixture
-def beside_a_run(finished_run, tmp_path, monkeypatch):
-    """A working directory with the data and a model in their places."""
+def beside_a_run(finished_run, small_file, tmp_path, monkeypatch):
+    """A working directory with data, a model and images in the places that the README names."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "outputs").mkdir()
+    for name in ("outputs", "data", "my_images/3", "my_images/7"):
+        (tmp_path / name).mkdir(parents=True)
     (tmp_path / "outputs" / "vae.keras").write_bytes((finished_run / "vae.keras").read_bytes())
-    (tmp_path / "data").symlink_to(ROOT / "data")
+    (tmp_path / "data" / "mnist_5k.npz").write_bytes(small_file.read_bytes())
+    with np.load(small_file) as archive:
+        for index, image in enumerate(archive["x_test"][:24]):
+            path = tmp_path / "my_images" / str(3 + 4 * (index % 2)) / f"{index:02}.png"
+            keras.utils.save_img(path, image[..., None], scale=False)
     return tmp_path
 
 
-def test_the_snippet_that_uses_the_model_runs(beside_a_run, capsys):
-    exec(readme_snippets()[0], {})
-    values = re.findall(r": ([\d.]+)$", capsys.readouterr().out, re.M)
+def test_the_snippets_run_one_after_the_other(eagerly, beside_a_run, monkeypatch, capsys):
+    logged = []  # in place of TensorBoard, which is a package of its own
+    monkeypatch.setattr(tf.summary, "scalar", lambda *args: logged.append(args))
+    names = {}
+    histories = []
+    for snippet in snippets():
+        exec(snippet, names)
+        histories.append(names.get("history"))
+    files = {path.name for path in beside_a_run.iterdir()}
+    assert {"plane.html", "convolutional.keras", "mine.npz", "manifold_03.png", "logs"} <= files
+    out = capsys.readouterr().out
+    values = re.findall(r": ([\d.]+)$", out, re.M)
     assert len(values) == 2
     assert all(0 <= float(value) <= 1 for value in values)
-
-
-def test_the_snippet_for_a_notebook_runs(beside_a_run):
-    names = {}
-    exec(readme_snippets()[1], names)
-    assert len(names["history"]) == 10
-    assert (beside_a_run / "plane.html").stat().st_size > 2_000_000
+    assert out.count("epoch    loss") == 2  # the epochs are shown
+    warm_up = next(history for history in histories if history and history is not histories[1])
+    weights = [(row["loss"] - row["reconstruction"]) / row["kl"] for row in warm_up]
+    np.testing.assert_allclose(weights, [0, 0.2, 0.4, 0.6, 0.8, 1, 1, 1, 1, 1], atol=0.001)
+    assert [value for name, value in logged if name == "epoch"] == [1, 2, 3]
+    assert len(logged) == 3 * 7
+    assert names["pixels"].shape == (24, 28, 28)
+    data = vae_mnist.load_data("mine.npz")
+    assert data.classes.tolist() == [3, 7]
+    assert len(data.x_test) == 4
+    with np.load("data/mnist_5k.npz") as archive:
+        np.testing.assert_array_equal(data.x_test[0], archive["x_test"][5].ravel())

@@ -337,9 +337,9 @@ def test_without_a_plane_the_other_files_are_written_and_the_old_ones_named(
     new, notes = run_briefly(LATENT_SIZE=latent_size)
     assert new == set(OUTPUT_FILES) - PLANE_FILES
     assert notes == (
-        f"note: codes of {latent_size} numbers lie in no plane: latent_scatter.png, manifold.png, "
-        "explorer.html are not written.\n"
-        f"note: latent_scatter.png, manifold.png, explorer.html in {output}: of an earlier run, "
+        f"note: codes of {latent_size} numbers lie in no plane: explorer.html, latent_scatter.png, "
+        "manifold.png are not written.\n"
+        f"note: explorer.html, latent_scatter.png, manifold.png in {output}: of an earlier run, "
         "not of this model.\n"
     )
     metrics = json.loads((output / "metrics.json").read_text())

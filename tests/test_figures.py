@@ -165,6 +165,7 @@ def test_reconstructions_stand_under_their_originals(count):
     axes = vae_mnist.reconstructions_figure(x, reconstruction).axes
     shown = [panel.images[0].get_array().ravel() for panel in axes]
     np.testing.assert_array_equal(shown, [*x, *reconstruction])
+    assert not any([*panel.get_xticks(), *panel.get_yticks()] for panel in axes)
     labels = [panel.get_ylabel() for panel in axes]
     assert labels == ["original"] + (count - 1) * [""] + ["reconstruction"] + (count - 1) * [""]
 

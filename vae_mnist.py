@@ -57,13 +57,13 @@ from scipy.spatial import cKDTree
 from scipy.special import ndtri
 
 # ---- Settings ------------------------------------------------------------------------------------
-# Edit them here. A program that imports this file may set the three sizes, which are read where a
-# model or a figure is made; the others are only the defaults of `VAE`, `adam`, `train` and the
-# command line, read once.
+# Edit these here. A program that imports this file may set the three sizes before it makes a model;
+# the others are defaults, read once: it passes its own to `VAE`, `adam` and `train`.
 
 EPOCHS = 50
 BATCH_SIZE = 128
 LEARNING_RATE = 0.001
+RECONSTRUCTION_LOSS = "squared-error"  # or "cross-entropy"
 KL_WEIGHT = 1.0  # the beta of the beta-VAE; 1 gives the evidence lower bound
 HIDDEN_SIZE = 256
 LATENT_SIZE = 2  # numbers in a code; with others than two there is no plane to draw
@@ -116,11 +116,12 @@ def scale(images):
 def build_encoder():
     """The original's encoder: pixels [batch, 784] -> z_mean and z_log_sigma_sq, each [batch, 2].
 
-    The second head gives the logarithm of sigma^2 because a layer may give any number, and of any
-    number the exponential is a valid, positive sigma^2.
+    It ends in two layers. The second gives the logarithm of sigma^2, because a layer may give any
+    number, and the exponential of any number is a valid, positive sigma^2.
     """
     # [2] The original's weights start with a standard deviation of 0.001. With the full KL term
-    # such a start often loses the code for good. Keras' own, Glorot uniform, does not.
+    # that often ends in posterior collapse: the decoder ignores the code. Keras' own start, Glorot
+    # uniform, does not.
     x = keras.Input((IMAGE_SIDE**2,), name="x")
     h1 = keras.layers.Dense(HIDDEN_SIZE, activation="relu", name="h1")(x)
     z_mean = keras.layers.Dense(LATENT_SIZE, name="z_mean")(h1)
@@ -165,7 +166,8 @@ class VAE(keras.Model):
         self,
         encoder=None,
         decoder=None,
-        reconstruction_loss="squared-error",
+        *,
+        reconstruction_loss=RECONSTRUCTION_LOSS,
         kl_weight=KL_WEIGHT,
         name="vae",
         **kwargs,
@@ -190,6 +192,12 @@ class VAE(keras.Model):
             raise ValueError(
                 f"the decoder must give [batch, {IMAGE_SIDE**2}], not {reconstruction.shape}; "
                 "keras.layers.Flatten() may end it"
+            )
+        last = self.decoder.layers[-1] if self.decoder.layers else None
+        ends_in_sigmoid = getattr(last, "activation", None) is keras.activations.sigmoid
+        if reconstruction_loss == "cross-entropy" and ends_in_sigmoid:
+            raise ValueError(
+                "with cross-entropy the decoder gives logits: end it without a sigmoid"
             )
         self.latent_size = z_mean.shape[-1]
         self.built = True
@@ -223,8 +231,11 @@ class VAE(keras.Model):
         return z_mean, z_log_sigma_sq, self.decoder(z, training=training)
 
     def decode_pixels(self, z):
-        """Codes [count, 2], or a single one -> pixels [count, 784] in [0, 1], a NumPy array."""
-        reconstruction = self.decoder(np.array(z, np.float32, ndmin=2))
+        """Codes [count, 2], or a single one -> pixels [count, 784] in [0, 1], a NumPy array.
+
+        Of codes drawn from N(0, I), np.random.standard_normal((count, 2)), they are new digits.
+        """
+        reconstruction = self.decoder(np.array(z, np.float32, ndmin=2), training=False)
         if self.reconstruction_loss == "cross-entropy":
             reconstruction = tf.sigmoid(reconstruction)
         return np.clip(reconstruction, 0, 1)
@@ -297,8 +308,8 @@ def mean_losses(reconstruction, kl, kl_weight):
 def adam(learning_rate=LEARNING_RATE):
     """Adam with the original's constants.
 
-    Its steps divide by the size of a weight's recent gradients; epsilon bounds them where that is
-    next to nothing, as for pixels that hardly any digit inks.
+    It divides each step by the typical size of that weight's gradients; epsilon keeps the quotient
+    small where they are almost zero, as for pixels that are nearly always black.
     """
     # 1e-8 is TensorFlow 1's default; Keras' own is 1e-7.
     return keras.optimizers.Adam(learning_rate, beta_1=0.9, beta_2=0.999, epsilon=1e-8)
@@ -307,7 +318,7 @@ def adam(learning_rate=LEARNING_RATE):
 def generator(rng=None):
     """A NumPy generator: `rng` itself or, of a seed, one of its own.
 
-    Without either its seed is drawn from the generator that keras.utils.set_random_seed sets.
+    Without one, its seed is drawn from the generator that keras.utils.set_random_seed sets.
     """
     return np.random.default_rng(np.random.randint(2**31) if rng is None else rng)
 
@@ -328,13 +339,15 @@ def train(
 
     A dict holds the epoch's number and the `Losses` of the training images (means over the epoch,
     while the model still changes) and of the validation images. `on_epoch`, where given, is called
-    with it as soon as the epoch ends, and stops the training by returning True. It may set
-    model.kl_weight and optimizer.learning_rate for the next epoch; other changes of the model act
-    from the next call of `train`, because its epoch is compiled once, by XLA if `xla`.
+    with it as soon as the epoch ends, and stops the training by returning True (nothing else that
+    is true). It may set model.kl_weight, optimizer.learning_rate and weights for the next epoch;
+    whatever else changes in model or optimizer acts from the next call of `train`, because the
+    epoch is compiled once. `xla=False` runs what XLA can't compile, such as tf.print and Keras'
+    layers that move images.
 
     `optimizer`: one of Keras', by default `adam()`; `rng`: see `generator`. Raises ValueError for
-    other images and for a batch of none or of more than there are, and FloatingPointError when a
-    loss is no longer finite.
+    images that `check_images` refuses and for a batch of none or of more than there are, and
+    FloatingPointError when a loss is no longer finite.
     """
     x_train = check_images(x_train)
     x_validation = check_images(x_validation)
@@ -344,7 +357,7 @@ def train(
     optimizer.build(model.trainable_variables)
     rng = generator(rng)
     validation_epsilon = rng.standard_normal((len(x_validation), model.latent_size), np.float32)
-    # Images that fill no whole batch are left out, others in each epoch: XLA needs equal shapes.
+    # The rest that fills no batch is left out, a different rest each epoch: XLA needs equal shapes.
     steps = len(x_train) // batch_size
     # Made once, and compiled, which needs no copies; of a bare function, traced in every training,
     # TensorFlow would warn.
@@ -359,7 +372,9 @@ def train(
             with tf.GradientTape() as tape:
                 reconstruction, kl = loss_terms(model, x, epsilon[step], training=True)
                 losses = mean_losses(reconstruction, kl, kl_weight)
-                objective = losses.loss + sum(model.losses)  # what regularizers add
+                # What regularizers add is minimised, not reported; `scale_loss` changes something
+                # only for an optimizer that scales its gradients back.
+                objective = optimizer.scale_loss(losses.loss + sum(model.losses))
             gradients = tape.gradient(objective, model.trainable_variables)
             optimizer.apply(gradients, model.trainable_variables)
             means += tf.stack(losses) / steps
@@ -388,7 +403,7 @@ def train(
         stop = on_epoch(row) if on_epoch else False
         if isinstance(stop, bool | np.bool_) and stop:  # tf.summary's functions return tensors
             break
-    optimizer.finalize_variable_values(model.trainable_variables)  # of one that averages weights
+    optimizer.finalize_variable_values(model.trainable_variables)  # if it averages (use_ema)
     return history
 
 
@@ -437,7 +452,7 @@ def evaluate(model, images, epsilon=None):
 def encode(model, images):
     """Images (see `check_images`) -> z_mean and z_log_sigma_sq, each a NumPy array [count, 2]."""
     images = check_images(images)
-    codes = [model.encoder(scale(images[batch])) for batch in batches(len(images))]
+    codes = [model.encoder(scale(images[batch]), training=False) for batch in batches(len(images))]
     z_mean, z_log_sigma_sq = zip(*codes, strict=True)
     return np.concatenate(z_mean), np.concatenate(z_log_sigma_sq)
 
@@ -676,7 +691,8 @@ def load_data(path=None):
     `path` is an .npz file in Keras' layout or a directory with the four IDX files of MNIST or of a
     set like it. Without one, MNIST is taken from Keras' cache, downloaded once; where that fails, a
     note says so and the bundled digits take its place. The first twelfth of the training images is
-    held out for validation. Raises InputError for files that hold no such data.
+    held out for validation, so they must not be in the order of their classes. Raises InputError
+    for files that hold no such data.
     """
     if path is None:
         name, path = find_mnist()
@@ -846,7 +862,7 @@ def parse_arguments(argv=None):
     add(
         "--reconstruction-loss",
         choices=RECONSTRUCTION_LOSSES,
-        default="squared-error",
+        default=RECONSTRUCTION_LOSS,
         help="error of an image, summed over its pixels",
     )
     add("--kl-weight", type=float, default=KL_WEIGHT, help="weight of the KL divergence")
@@ -882,6 +898,7 @@ def train_model(options, data, rng):
     """
     keras.utils.set_random_seed(options.seed)
     model = VAE(reconstruction_loss=options.reconstruction_loss, kl_weight=options.kl_weight)
+    model.get_config()  # a layer that Keras can't save is told now, not after the training
     watched = scale(data.x_test[: min(UNFOLDING_IMAGES, UNFOLDING_CODES // options.epochs + 1)])
     encoder = tf.function(model.encoder)  # as a graph it takes less time
     unfolding = []
@@ -933,7 +950,8 @@ def assess_model(model, data, rng):
 def write_history(history, path):
     """Writes the rows of `history` to a CSV file."""
     with open(path, "w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, history[0], lineterminator="\n")
+        columns = dict.fromkeys(column for row in history for column in row)
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(history)
 
@@ -1021,7 +1039,7 @@ def run(options):
         "data": data.name,
         "train_images": len(data.x_train),
         "test_images": len(data.x_test),
-        "epochs": options.epochs,
+        "epochs": len(history),
         "batch_size": options.batch_size,
         "learning_rate": options.learning_rate,
         "reconstruction_loss": model.reconstruction_loss,
@@ -1032,9 +1050,9 @@ def run(options):
     numbers = {
         "metrics.json": f"{json.dumps(metrics, indent=2)}\n".encode(),
         "history.csv": functools.partial(write_history, history),
-        "vae.keras": model.save,
     }
-    write_files(options.output_dir, numbers)  # whatever becomes of the pictures
+    write_files(options.output_dir, {"vae.keras": model.save})  # first what took the time
+    write_files(options.output_dir, numbers)
 
     with matplotlib.rc_context(matplotlib.rcParamsDefault):  # whatever the user's matplotlibrc says
         figures = draw_figures(model, data, z, history)

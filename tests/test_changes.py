@@ -199,6 +199,13 @@ def test_parts_that_do_not_fit_are_refused(make, message):
         vae_mnist.VAE(encoder, decoder)
 
 
+def test_a_sigmoid_before_the_cross_entropys_own_is_refused():
+    decoder = keras.Sequential([keras.Input((2,)), layers.Dense(784, activation="sigmoid")])
+    assert vae_mnist.VAE(decoder=decoder).latent_size == 2
+    with pytest.raises(ValueError, match="gives logits: end it without a sigmoid"):
+        vae_mnist.VAE(decoder=decoder, reconstruction_loss="cross-entropy")
+
+
 # ---- Loss ----------------------------------------------------------------------------------------
 
 
@@ -261,6 +268,16 @@ def test_another_optimizer_makes_the_steps(eagerly, train):
         model.get_weights(), reference.weights, gradients, strict=True
     ):
         np.testing.assert_allclose(weights, before - 0.01 * gradient, atol=1e-5)
+
+
+def test_an_optimizer_that_scales_the_loss_makes_the_same_steps(eagerly, train):
+    weights = []
+    for scale in (None, 128.0):
+        keras.utils.set_random_seed(0)
+        model = vae_mnist.VAE()
+        train(model, optimizer=keras.optimizers.SGD(0.01, loss_scale_factor=scale))
+        weights.append(model.get_weights()[0])
+    np.testing.assert_allclose(*weights, atol=1e-6)
 
 
 def test_an_optimizer_may_be_named_as_keras_names_it(eagerly, train):

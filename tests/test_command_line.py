@@ -157,6 +157,10 @@ def test_a_run_that_collapses_says_so(small_file, tmp_path, monkeypatch, capsys)
 # ---- XLA -----------------------------------------------------------------------------------------
 
 
+def test_xla_is_used_where_it_is():
+    assert vae_mnist.xla_available() is True
+
+
 def test_without_xla_the_uncompiled_epoch_trains(monkeypatch, small_file, tmp_path, capsys):
     ordinary_function = tf.function
 

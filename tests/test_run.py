@@ -377,6 +377,12 @@ def test_a_figure_or_page_that_fails_leaves_the_model_and_the_numbers(
     assert len(read_history(contents(output))) == 1
 
 
+def test_numbers_that_cannot_be_written_leave_the_model(run_briefly, output):
+    with pytest.raises(ZeroDivisionError):
+        run_briefly(write_history=lambda *args: 1 / 0)
+    assert keras.saving.load_model(output / "vae.keras").get_weights()
+
+
 def test_figures_are_drawn_and_saved_whatever_the_users_matplotlibrc_says(run_briefly):
     sizes = []
 

@@ -49,8 +49,9 @@ def make_page(
     after each epoch. Raises PageError for a model that the page can't run, ValueError for codes
     that are no plane or not those of the images.
     """
+    codes = np.reshape(z_mean, (len(labels), 2))
     weights = weights_of(encoder, decoder)
-    check_model(weights, encoder, decoder, images[:IMAGES], z_mean[:IMAGES])
+    check_model(weights, encoder, decoder, images[:IMAGES], codes[:IMAGES])
     content = {
         "name": name,
         "reconstructionLoss": reconstruction_loss,
@@ -60,7 +61,7 @@ def make_page(
         "classes": [str(label) for label in classes],
         "colours": colours,
         "labels": base64_text(np.searchsorted(classes, labels), "<u2"),
-        "codes": base64_text(np.reshape(z_mean, (len(labels), 2)), "<f4"),
+        "codes": base64_text(codes, "<f4"),
         "unfolding": unfolding_content(history, unfolding),
         "images": base64_text(images[:IMAGES], "u1"),
         "weights": {path: base64_text(array, "<f4") for path, array in weights.items()},

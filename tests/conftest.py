@@ -44,7 +44,10 @@ os.environ["KERAS_BACKEND"] = "jax"  # as a user may have set it
 
 def process_settings():
     """What a script might set for its process, and this one leaves as it is."""
-    collector, handlers = gc.isenabled(), [signal.getsignal(s) for s in (2, signal.SIGTERM)]
+    collector, handlers = (
+        gc.isenabled(),
+        [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)],
+    )
     return collector, handlers, sys.stdout.__class__, sys.excepthook, socket.getdefaulttimeout()
 
 

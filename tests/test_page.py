@@ -95,7 +95,7 @@ def test_epochs_without_their_codes_are_refused(make_page, z_mean):
 
 @pytest.mark.parametrize("shape", [(1000, 3), (999, 2)])
 def test_codes_that_are_not_of_the_test_images_are_refused(shape, make_page):
-    with pytest.raises(ValueError, match=r"reshape|matmul"):
+    with pytest.raises(ValueError, match="reshape"):
         make_page(z_mean=np.zeros(shape, np.float32))
 
 

@@ -843,7 +843,6 @@ def read_idx(path):
 COLLAPSED_KL = 0.05  # nats; below it the code tells nothing about the image
 PLANE_FILES = ("explorer.html", "latent_scatter.png", "manifold.png")
 UNFOLDING_IMAGES = 2000  # test images whose codes the page shows as they move while it trains
-UNFOLDING_CODES = 200_000  # at most, over all epochs: in a long training of fewer images
 
 
 def parse_arguments(argv=None):
@@ -894,24 +893,25 @@ def xla_available():
 def train_model(options, data, rng):
     """Returns a new model, trained as `options` say, its history, and how its plane unfolded.
 
-    The last is the mean codes of the first test images before the training and after each epoch.
+    The last is a list: before the training and after each epoch, the mean codes of the first test
+    images and what the decoder makes of the first ten of these, pixels in [0, 1].
     """
     keras.utils.set_random_seed(options.seed)
     model = VAE(reconstruction_loss=options.reconstruction_loss, kl_weight=options.kl_weight)
     model.get_config()  # a layer that Keras can't save is told now, not after the training
-    watched = scale(data.x_test[: min(UNFOLDING_IMAGES, UNFOLDING_CODES // options.epochs + 1)])
+    x = scale(data.x_test[:UNFOLDING_IMAGES])
     encoder = tf.function(model.encoder)  # as a graph it takes less time
     unfolding = []
 
-    def keep_codes():
-        z_mean, _ = encoder(watched)
-        unfolding.append(z_mean.numpy())
+    def keep_plane():
+        z_mean, _ = encoder(x)
+        unfolding.append((z_mean.numpy(), model.decode_pixels(z_mean[:10])))
 
     def on_epoch(row):
         print_row(row)
-        keep_codes()
+        keep_plane()
 
-    keep_codes()
+    keep_plane()
     history = train(
         model,
         data.x_train,
@@ -973,12 +973,13 @@ def draw_figures(model, data, z, history):
 def explorer_page(model, data, history=(), unfolding=()):
     """Returns the page to explore the plane, bytes of HTML, made by the folder `explorer`.
 
-    `history`: as `train` returns it; `unfolding`: the mean codes of the first test images before
-    the training and after each epoch. Raises explorer.PageError for one that the page can't run.
+    `history`: as `train` returns it; `unfolding`: as `train_model` does. Raises explorer.PageError
+    for a model that the page can't run.
     """
     import explorer
 
     z_mean, _ = encode(model, data.x_test)
+    losses = evaluate(model, data.x_test, epsilon=0)
     return explorer.make_page(
         model.encoder,
         model.decoder,
@@ -988,10 +989,12 @@ def explorer_page(model, data, history=(), unfolding=()):
         classes=data.classes,
         colours=class_colours(len(data.classes)),
         z_mean=z_mean,
-        losses=evaluate(model, data.x_test, epsilon=0)._asdict(),
+        image_losses=image_losses(model, data.x_test[: explorer.IMAGES], epsilon=0),
+        losses=losses._asdict(),
         reconstruction_loss=model.reconstruction_loss,
         kl_weight=float(model.kl_weight),
         square=MANIFOLD_QUANTILES[-1],
+        collapsed=losses.kl < COLLAPSED_KL,
         history=history,
         unfolding=unfolding,
     )

@@ -2,9 +2,12 @@
 
 import base64
 import json
+import string
 from html.parser import HTMLParser
 
 import numpy as np
+
+LETTERS = string.ascii_uppercase + string.ascii_lowercase + string.digits + "+/"
 
 
 class Scripts(HTMLParser):
@@ -40,3 +43,8 @@ def content_of(page):
 
 def array(text, kind):
     return np.frombuffer(base64.b64decode(text), kind)
+
+
+def grey_levels(text):
+    """Pixels from 0 to 1 of letters, one for each."""
+    return np.array([LETTERS.index(letter) for letter in text]) / 63

@@ -22,7 +22,7 @@ from conftest import (
     contents,
     exit_status,
 )
-from page_content import array, content_of
+from page_content import array, content_of, grey_levels
 from reference import FIELDS, Reference
 
 import vae_mnist
@@ -253,7 +253,10 @@ def test_the_page_holds_the_mean_codes_and_the_losses_there(run):
     at_means = run.reference.losses(run.data.x_test, 0)
     assert content["testLosses"] == pytest.approx(at_means, rel=1e-4)
     np.testing.assert_array_equal(array(content["labels"], "<u2"), run.data.y_test)
-    for text, weights in zip(content["weights"].values(), run.weights, strict=True):
+    parts = content["model"]
+    steps = [step for part in ("shared", "mean", "logVariance", "decoder") for step in parts[part]]
+    texts = [step[name] for step in steps for name in ("weights", "biases") if name in step]
+    for text, weights in zip(texts, run.weights, strict=True):
         np.testing.assert_array_equal(array(text, "<f4"), weights.ravel())
 
 
@@ -263,12 +266,18 @@ def test_the_page_holds_how_the_plane_unfolded(run):
     shape = (len(history) + 1, len(run.data.x_test), 2)
     codes = array(unfolding["codes"], "<i2").reshape(shape) * unfolding["step"]
     keras.utils.set_random_seed(run.seed)
-    before, _ = Reference(vae_mnist.VAE().get_weights()).encode(run.data.x_test)
+    untrained = Reference(vae_mnist.VAE().get_weights(), run.loss)
+    before, _ = untrained.encode(run.data.x_test)
     np.testing.assert_allclose(codes[0], before, atol=unfolding["step"])
     np.testing.assert_allclose(codes[-1], run.z_mean, atol=unfolding["step"])
     assert np.abs(codes[1] - codes[0]).max() > 0.1
     validation = [{name: row[f"validation_{name}"] for name in FIELDS} for row in history]
     assert unfolding["validationLosses"] == validation
+    strips = grey_levels(unfolding["strips"]).reshape(-1, 10, 784)
+    assert unfolding["stripEpochs"] == list(range(len(history) + 1))
+    for strip, reference, z in ((0, untrained, before), (-1, run.reference, run.z_mean)):
+        pixels = reference.pixels(z[:10])
+        np.testing.assert_allclose(strips[strip], pixels, atol=0.501 / 63 + 1e-4)
 
 
 def test_the_record_tells_the_settings(default_run, finished_run, small_file):
@@ -349,7 +358,7 @@ def test_without_a_plane_the_other_files_are_written_and_the_old_ones_named(
 def test_a_model_that_the_page_cannot_run_has_none_and_the_old_one_is_named(run_briefly, output):
     def build_encoder():
         x = keras.Input((784,))
-        h1 = keras.layers.Dense(8, activation="tanh", name="h1")(x)
+        h1 = keras.layers.Dense(8, activation="mish", name="h1")(x)
         z_mean = keras.layers.Dense(2, name="z_mean")(h1)
         z_log_sigma_sq = keras.layers.Dense(2, name="z_log_sigma_sq")(h1)
         return keras.Model(x, [z_mean, z_log_sigma_sq])
@@ -357,7 +366,7 @@ def test_a_model_that_the_page_cannot_run_has_none_and_the_old_one_is_named(run_
     new, notes = run_briefly(build_encoder=build_encoder)
     assert new == set(OUTPUT_FILES) - {"explorer.html"}
     assert notes == (
-        "note: the encoder computes something else than the page would: explorer.html is not "
+        "note: the page does not know the layer h1 (Dense with mish): explorer.html is not "
         "written.\n"
         f"note: explorer.html in {output}: of an earlier run, not of this model.\n"
     )
@@ -401,13 +410,12 @@ def test_figures_are_drawn_and_saved_whatever_the_users_matplotlibrc_says(run_br
     assert sizes == [10, 10]  # matplotlib's own
 
 
-def test_the_first_test_images_are_watched_and_fewer_in_a_long_training(monkeypatch, run_briefly):
-    """At most UNFOLDING_CODES in all: here 10 of each of two moments."""
+def test_the_codes_of_the_first_test_images_are_kept_and_the_pixels_of_ten(run_briefly):
     held = []
 
     def explorer_page(model, data, history, unfolding):
         held.extend(unfolding)
         return b"page"
 
-    run_briefly(explorer_page=explorer_page, draw_figures=lambda *args: {}, UNFOLDING_CODES=9)
-    assert [codes.shape for codes in held] == [(10, 2), (10, 2)]
+    run_briefly(explorer_page=explorer_page, draw_figures=lambda *args: {}, UNFOLDING_IMAGES=20)
+    assert [(z.shape, pixels.shape) for z, pixels in held] == 2 * [((20, 2), (10, 784))]

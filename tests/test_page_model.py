@@ -1,0 +1,301 @@
+"""The page runs the model that it is given, or one line says which layer it does not know."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+from page_content import array, content_of
+
+import explorer
+import vae_mnist
+
+
+def vae_with(*hidden, decoder=(), **settings):
+    """A VAE with other layers between pixels and code and, where given, between code and pixels."""
+    keras.utils.set_random_seed(0)
+    x = h = keras.Input((784,))
+    for layer in hidden:
+        h = layer(h)
+    encoder = keras.Model(x, [layers.Dense(2)(h), layers.Dense(2)(h)])
+    model = vae_mnist.VAE(encoder, decoder_of(*decoder) if decoder else None, **settings)
+    shaken = np.random.default_rng(0)
+    model.set_weights([w + shaken.normal(0, 0.05, w.shape) ** 2 for w in model.get_weights()])
+    return model
+
+
+def decoder_of(*hidden):
+    return keras.Sequential([keras.Input((2,)), *hidden, layers.Dense(784, name="last")])
+
+
+def page_of(model, data):
+    return content_of(vae_mnist.explorer_page(model, data))
+
+
+def refusal(model, data):
+    with pytest.raises(explorer.PageError) as refused:
+        vae_mnist.explorer_page(model, data)
+    return str(refused.value)
+
+
+def arrays_of(step):
+    kinds = ("weights", "biases", "factors", "offsets")
+    return {kind: array(step[kind], "<f4") for kind in kinds if kind in step}
+
+
+def run(steps, values):
+    """What the steps of a page's content make of rows of numbers, in float64 and by other means."""
+    for step in steps:
+        held = arrays_of(step)
+        if "weights" in held:
+            weights = held["weights"].reshape(-1, len(held["biases"]))
+            values = np.einsum("ni,io->no", values, weights) + held["biases"]
+        elif "factors" in held:
+            values = np.multiply(values, held["factors"]) + held["offsets"]
+        else:
+            options = {} if step["parameter"] is None else SHAPED_BY[step["activation"]](step)
+            values = getattr(keras.activations, step["activation"])(values, **options).numpy()
+    return values
+
+
+SHAPED_BY = {
+    "leaky_relu": lambda step: {"negative_slope": step["parameter"]},
+    "elu": lambda step: {"alpha": step["parameter"]},
+}
+
+
+def assert_page_computes(model, data):
+    """The lists of steps in the page, run one after the other, compute what the model does."""
+    parts = page_of(model, data)["model"]
+    x = data.x_test[:50] / 255
+    hidden = run(parts["shared"], x)
+    codes = vae_mnist.encode(model, data.x_test[:50])
+    np.testing.assert_allclose(run(parts["mean"], hidden), codes[0], atol=1e-4)
+    np.testing.assert_allclose(run(parts["logVariance"], hidden), codes[1], atol=1e-4)
+    z = np.random.default_rng(0).standard_normal((50, 2))
+    np.testing.assert_allclose(run(parts["decoder"], z), model.decoder(z), atol=1e-4)
+
+
+ACTIVATIONS = {
+    "linear": None,
+    "relu": "relu",
+    "tanh": "tanh",
+    "sigmoid": "sigmoid",
+    "elu": "elu",
+    "selu": "selu",
+    "gelu": "gelu",
+    "silu": "silu",
+    "softplus": "softplus",
+    "leaky_relu": "leaky_relu",
+    "a function of TensorFlow": tf.nn.tanh,
+    "a layer as activation": layers.LeakyReLU(negative_slope=0.05),
+}
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_the_page_runs_every_usual_activation(activation, data):
+    activation = ACTIVATIONS[activation]
+    model = vae_with(
+        layers.Dense(30, activation=activation), decoder=[layers.Dense(20, activation=activation)]
+    )
+    assert_page_computes(model, data)
+
+
+LAYERS = {
+    "an activation": lambda: layers.Activation("tanh"),
+    "ReLU": lambda: layers.ReLU(),
+    "ReLU with a slope": lambda: layers.ReLU(negative_slope=0.3),
+    "LeakyReLU": lambda: layers.LeakyReLU(negative_slope=0.1),
+    "ELU": lambda: layers.ELU(alpha=0.5),
+    "dropout": lambda: layers.Dropout(0.5),
+    "noise": lambda: layers.GaussianNoise(0.5),
+    "a penalty": lambda: layers.ActivityRegularization(0.1),
+    "no bias": lambda: layers.Dense(9, use_bias=False),
+    "batch normalization": lambda: layers.BatchNormalization(),
+    "its bare form": lambda: layers.BatchNormalization(center=False, scale=False),
+    "a model in it": lambda: keras.Sequential([keras.Input((30,)), layers.Dense(7, "tanh")]),
+}
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_the_page_runs_every_usual_layer(layer, data):
+    make = LAYERS[layer]
+    model = vae_with(layers.Dense(30), make(), decoder=[layers.Dense(30), make()])
+    assert_page_computes(model, data)
+
+
+def test_the_page_runs_any_depth_and_width_and_frozen_layers(data):
+    model = vae_with(
+        *(layers.Dense(width, activation="relu") for width in (40, 10, 300)),
+        decoder=[layers.Dense(width, activation="relu") for width in (3, 50)],
+    )
+    model.encoder.trainable = False
+    model.decoder.layers[0].trainable = False
+    assert_page_computes(model, data)
+
+
+def test_layers_before_only_one_of_the_two_outputs_are_kept_apart(data):
+    x = keras.Input((784,))
+    h = layers.Dense(30, activation="relu")(x)
+    z_mean = layers.Dense(2)(layers.Dense(8, activation="tanh")(h))
+    z_log_sigma_sq = layers.Dense(2, activation="softplus")(layers.Dense(9)(h))
+    model = vae_mnist.VAE(keras.Model(x, [z_mean, z_log_sigma_sq]))
+    assert_page_computes(model, data)
+    parts = page_of(model, data)["model"]
+    assert {part: len(steps) for part, steps in parts.items()} == {
+        "shared": 2,
+        "mean": 3,
+        "logVariance": 3,
+        "decoder": 3,
+    }
+
+
+def test_an_encoder_without_a_shared_layer_is_run_too(data):
+    x = keras.Input((784,))
+    model = vae_mnist.VAE(keras.Model(x, [layers.Dense(2)(x), layers.Dense(2)(x)]))
+    assert_page_computes(model, data)
+
+
+def test_flatten_at_the_end_is_run_as_the_advice_says(data):
+    assert_page_computes(
+        vae_mnist.VAE(decoder=keras.Sequential([decoder_of(layers.Dense(5)), layers.Flatten()])),
+        data,
+    )
+
+
+def test_images_of_another_side_are_run(monkeypatch):
+    monkeypatch.setattr(vae_mnist, "IMAGE_SIDE", 32)
+    images = np.random.default_rng(0).integers(0, 256, (60, 1024), dtype=np.uint8)
+    labels = np.arange(60) % 10
+    data = vae_mnist.Data("32", images, labels, images, labels, images, labels, np.arange(10))
+    model = vae_mnist.VAE()
+    assert_page_computes(model, data)
+    assert page_of(model, data)["side"] == 32
+
+
+# ---- What it does not know -----------------------------------------------------------------------
+
+
+class Doubled(layers.Dense):
+    def call(self, inputs, **options):
+        return 2 * super().call(inputs, **options)
+
+
+def wild(x):
+    return tf.sin(x)
+
+
+UNKNOWN = {
+    "LayerNormalization": lambda: layers.LayerNormalization(name="odd"),
+    "Reshape": lambda: layers.Reshape((30, 1), name="odd"),
+    "Doubled": lambda: Doubled(9, name="odd"),
+    "Dense with wild": lambda: layers.Dense(9, activation=wild, name="odd"),
+    "Dense with mish": lambda: layers.Dense(9, activation="mish", name="odd"),
+    "Dense with ReLU": lambda: layers.Dense(9, activation=layers.ReLU(6.0), name="odd"),
+    "Activation": lambda: layers.Activation("softmax", name="odd"),
+    "ReLU": lambda: layers.ReLU(threshold=0.5, name="odd"),
+    "PReLU": lambda: layers.PReLU(name="odd"),
+}
+
+
+@pytest.mark.parametrize("kind", UNKNOWN)
+def test_a_layer_that_the_page_does_not_know_is_named(kind, data):
+    make = UNKNOWN[kind]
+    hidden = [make(), layers.Flatten()] if kind == "Reshape" else [make()]
+    model = vae_with(layers.Dense(30), *hidden)
+    assert refusal(model, data) == f"the page does not know the layer odd ({kind})"
+    model = vae_with(decoder=[layers.Dense(30), *([make(), layers.Flatten()])])
+    assert refusal(model, data) == f"the page does not know the layer odd ({kind})"
+
+
+def test_the_convolution_of_the_readme_is_named(data):
+    convolution = layers.Conv2D(4, 3, strides=2, name="convolution")
+    model = vae_with(layers.Reshape((28, 28, 1), name="square"), convolution, layers.Flatten())
+    assert refusal(model, data) == "the page does not know the layer square (Reshape)"
+
+
+def test_a_layer_of_two_inputs_is_named(data):
+    x = keras.Input((784,))
+    h1 = layers.Dense(30)(x)
+    h = layers.Add(name="around")([h1, layers.Dense(30)(h1)])
+    model = vae_mnist.VAE(keras.Model(x, [layers.Dense(2)(h), layers.Dense(2)(h)]))
+    assert refusal(model, data) == "the page does not know the layer around (Add)"
+
+
+def test_a_function_that_only_has_the_name_of_an_activation_is_named(data):
+    def tanh(x):
+        return tf.sin(x)
+
+    model = vae_with(layers.Dense(9, activation=tanh, name="odd"))
+    assert refusal(model, data) == "the page does not know the layer odd (Dense with tanh)"
+
+
+def test_a_model_without_a_graph_of_layers_is_none_that_the_page_reads(data):
+    class Decoder(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.last = layers.Dense(784)
+
+        def call(self, z):
+            return self.last(z)
+
+    assert refusal(vae_mnist.VAE(decoder=Decoder()), data) == (
+        "the page reads functional and sequential models, and the decoder is none"
+    )
+
+
+@pytest.mark.parametrize("part", ["encoder", "decoder"])
+def test_a_part_that_does_more_than_its_layers_is_refused(part, model, data):
+    class More(keras.Model):
+        def call(self, inputs, **options):
+            outputs = super().call(inputs, **options)
+            return [0.9 * output for output in outputs] if part == "encoder" else 0.9 * outputs
+
+    original = getattr(model, part)
+    outputs = original.outputs if part == "encoder" else original.outputs[0]
+    changed = More(original.inputs[0], outputs)
+    model = vae_mnist.VAE(**{part: changed})
+    assert refusal(model, data).startswith(f"the {part} computes something else than its layers")
+
+
+# ---- What the script does beside the layers ------------------------------------------------------
+
+
+def test_another_scale_of_the_pixels_is_noticed(model, data, monkeypatch):
+    monkeypatch.setattr(vae_mnist, "scale", lambda images: tf.cast(images, "float32") / 127.5 - 1)
+    assert refusal(model, data).startswith("the page encodes bytes / 255")
+
+
+def test_another_reconstruction_loss_is_named(data, monkeypatch):
+    losses = vae_mnist.RECONSTRUCTION_LOSSES
+    monkeypatch.setitem(losses, "absolute", lambda x, y: tf.reduce_sum(tf.abs(x - y), axis=-1))
+    model = vae_mnist.VAE(reconstruction_loss="absolute")
+    assert refusal(model, data) == "the page does not know the loss absolute"
+
+
+def test_another_formula_of_a_loss_is_noticed(model, data, monkeypatch):
+    half = vae_mnist.squared_error
+    losses = vae_mnist.RECONSTRUCTION_LOSSES
+    monkeypatch.setitem(losses, "squared-error", lambda x, y: 2 * half(x, y))
+    assert refusal(model, data) == (
+        "the page computes the squared-error of an image otherwise than this model"
+    )
+
+
+def test_another_formula_of_the_kl_divergence_is_noticed(model, data, monkeypatch):
+    original = vae_mnist.kl_divergence
+    monkeypatch.setattr(vae_mnist, "kl_divergence", lambda *codes: 0.5 * original(*codes))
+    assert refusal(model, data) == (
+        "the page computes the KL divergence of an image otherwise than this model"
+    )
+
+
+def test_another_sum_of_the_two_is_noticed(model, data, monkeypatch):
+    original = vae_mnist.mean_losses
+
+    def with_capacity(reconstruction, kl, kl_weight):
+        _, reconstruction, kl = original(reconstruction, kl, kl_weight)
+        return vae_mnist.Losses(reconstruction + abs(kl - 20), reconstruction, kl)
+
+    monkeypatch.setattr(vae_mnist, "mean_losses", with_capacity)
+    assert refusal(model, data) == "the page knows no loss but reconstruction + KL weight x KL"

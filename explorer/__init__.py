@@ -66,11 +66,12 @@ def make_page(
     classes,
     colours,
     z_mean,
+    pixels,
     image_losses,
     losses,
     reconstruction_loss,
     kl_weight,
-    square,
+    edge,
     collapsed=False,
     history=(),
     unfolding=(),
@@ -78,11 +79,11 @@ def make_page(
     """Returns the page, bytes of HTML.
 
     `encoder`, `decoder`: the Keras models; `name` of the data set. Of its test images: `images`,
-    uint8 [count, pixels], `labels` [count] and `z_mean` [count, 2]; at the mean codes
-    `image_losses`, reconstruction and KL of each of at least the first 40, and `losses`, a dict
-    with the means of "loss", "reconstruction" and "kl" over all. `classes`, ascending, have the
-    `colours`, "#rrggbb". `square` is half the side of the square to mark; `collapsed`: whether the
-    code tells nothing.
+    uint8 [count, pixels], `labels` [count] and `z_mean` [count, 2]; `losses`, a dict with the means
+    of "loss", "reconstruction" and "kl" at these codes; and, for the first 40, `pixels` in [0, 1]
+    decoded from the codes and `image_losses`, reconstruction and KL of each. `classes`, ascending,
+    have the `colours`, "#rrggbb". The square from -`edge` to `edge` is marked. `collapsed`: whether
+    the code tells nothing.
 
     `history`: a dict for each epoch with "validation_loss", "validation_reconstruction" and
     "validation_kl"; `unfolding`: before the training and after each epoch the mean codes of the
@@ -96,7 +97,7 @@ def make_page(
         raise PageError(f"the page shows square images, and {images.shape[1]} pixels make none")
     x = images[:IMAGES] / np.float32(255)
     model = read_model(encoder, decoder, x, codes[:IMAGES])
-    check_losses(model, x, reconstruction_loss, image_losses)
+    check_losses(model, x, reconstruction_loss, pixels, image_losses)
     if not is_close(losses["reconstruction"] + kl_weight * losses["kl"], losses["loss"]):
         raise PageError("the page knows no loss but reconstruction + KL weight x KL")
     content = {
@@ -106,7 +107,7 @@ def make_page(
         "klWeight": kl_weight,
         "testLosses": losses,
         "collapsed": collapsed,
-        "square": square,
+        "edge": edge,
         "classes": [str(label) for label in classes],
         "colours": colours,
         "labels": base64_text(np.searchsorted(classes, labels), "<u2"),
@@ -312,26 +313,25 @@ def is_close(ours, expected):
     )
 
 
-def check_losses(model, x, reconstruction_loss, image_losses):
-    """Raises PageError where the page's losses of `x` at the mean codes are not the model's."""
+def check_losses(model, x, reconstruction_loss, pixels, image_losses):
+    """Raises PageError where what the page makes of `x` by the mean codes is not the model's."""
     hidden = run(model["shared"], x)
     z_mean, z_log_sigma_sq = run(model["mean"], hidden), run(model["logVariance"], hidden)
     raw = run(model["decoder"], z_mean)
     if reconstruction_loss == "squared-error":
-        pixel_losses = (raw - x) ** 2 / 2
+        decoded, pixel_losses = raw.clip(0, 1), (raw - x) ** 2 / 2
     elif reconstruction_loss == "cross-entropy":
-        pixel_losses = np.logaddexp(raw, 0) - raw * x
+        decoded, pixel_losses = expit(raw), np.logaddexp(raw, 0) - raw * x
     else:
         raise PageError(f"the page does not know the loss {reconstruction_loss}")
     kl = -np.sum(1 + z_log_sigma_sq - z_mean**2 - np.exp(z_log_sigma_sq), axis=1) / 2
-    for name, ours, models in zip(
-        (reconstruction_loss, "KL divergence"),
-        (pixel_losses.sum(axis=1), kl),
-        image_losses,
-        strict=True,
+    for name, ours, models in (
+        ("pixels of a code", decoded, pixels),
+        (f"{reconstruction_loss} of an image", pixel_losses.sum(axis=1), image_losses[0]),
+        ("KL divergence of an image", kl, image_losses[1]),
     ):
-        if not is_close(ours, models[: len(x)]):
-            raise PageError(f"the page computes the {name} of an image otherwise than this model")
+        if not is_close(ours, models):
+            raise PageError(f"the page computes the {name} otherwise than this model")
 
 
 def step_content(step):

@@ -59,11 +59,11 @@ function encode(model, pixels) {
 }
 
 /** A code -> what the decoder says of each pixel: grey levels, or with cross-entropy logits. */
-const decodeRaw = (model, code) => run(model.decoder, code);
+const decodeRaw = (model, z) => run(model.decoder, z);
 
 /** A code -> pixels as they are shown, not yet clipped to [0, 1]. */
-function decode(model, code) {
-  const raw = decodeRaw(model, code);
+function decode(model, z) {
+  const raw = decodeRaw(model, z);
   return model.crossEntropy ? raw.map(sigmoid) : raw;
 }
 
@@ -96,12 +96,12 @@ function klDivergence({mean, logVariance}) {
 
 const NEIGHBOURS = 25;
 
-/** The classes of the codes nearest to `code`; the code number `except` is left out. */
-function nearestClasses(code, codes, labels, except) {
+/** The classes of the codes nearest to the code `z`; that of number `except` is left out. */
+function nearestClasses(z, codes, labels, except) {
   const best = [];  // pairs of squared distance and class, ascending
   for (let i = 0; i < labels.length; i++) {
     if (i === except) continue;
-    const distance = (codes[2 * i] - code[0]) ** 2 + (codes[2 * i + 1] - code[1]) ** 2;
+    const distance = (codes[2 * i] - z[0]) ** 2 + (codes[2 * i + 1] - z[1]) ** 2;
     if (best.length === NEIGHBOURS && distance >= best[NEIGHBOURS - 1][0]) continue;
     let place = best.length;
     while (place > 0 && best[place - 1][0] > distance) place--;

@@ -35,7 +35,7 @@ const model = {
 const testCodes = floatsOf(content.codes);
 const labels = new Uint16Array(bytesOf(content.labels).buffer);
 const examples = bytesOf(content.images);
-const square = content.square;
+const edge = content.edge;  // the dashed square goes from -edge to edge
 const unfolding = content.unfolding ? codesOfEpochs(content.unfolding) : [testCodes];
 const lastEpoch = unfolding.length - 1;
 
@@ -101,7 +101,7 @@ function viewOf(width) {
   const onBlack = colour("--plot") === "#000" || showsImages();
   return {
     em, margin, width,
-    limit: element("zoom").checked ? 1.03 * square : limitAt(epoch),  // axes: -limit to limit
+    limit: element("zoom").checked ? 1.03 * edge : limitAt(epoch),  // axes: -limit to limit
     inner: width - margin - 2,  // their length
     plot: colour("--plot"), line: colour("--line"), quiet: colour("--quiet"),
     mark: onBlack ? "#fff" : "#111",
@@ -123,7 +123,7 @@ const farthest = new Map();  // by the codes
 
 function farthestOf(codes) {
   if (!farthest.has(codes)) {
-    const most = codes.reduce((most, value) => Math.max(most, Math.abs(value)), square);
+    const most = codes.reduce((most, value) => Math.max(most, Math.abs(value)), edge);
     farthest.set(codes, most);
   }
   return farthest.get(codes);
@@ -244,7 +244,7 @@ function drawSquare(pen) {
   pen.strokeStyle = view.mark;
   pen.lineWidth = 1.3;
   pen.setLineDash([6, 4]);
-  pen.strokeRect(toX(-square), toY(square), toX(square) - toX(-square), toY(-square) - toY(square));
+  pen.strokeRect(toX(-edge), toY(edge), toX(edge) - toX(-edge), toY(-edge) - toY(edge));
   pen.restore();
 }
 
@@ -558,8 +558,12 @@ function setCode(next, {aloud = false, except = -1} = {}) {
   element("code").textContent = codeText(code);
   element("vote").textContent = text;
   element("voters").hidden = voters.length === 0;
-  if (aloud) element("spoken").textContent = `${codeText(code)}; ${text}`;
+  if (aloud) sayCode();
   drawMarks();
+}
+
+function sayCode() {
+  element("spoken").textContent = `${codeText(code)}; ${element("vote").textContent}`;
 }
 
 /** The winner of the vote, as in "7: 21 of 25". */
@@ -840,6 +844,7 @@ function nextExample() {
   drawing = null;
   setOwn(exampleImage(example), name, `This is ${name}, class ${content.classes[labels[example]]}.`,
     example);
+  sayCode();
   drawPad();
   drawSamples();
 }
@@ -850,7 +855,7 @@ function fillTexts() {
   element("title").textContent = document.title = `The plane of codes of ${content.name}`;
   element("weight").textContent = weightText;
   element("count").textContent = count(labels.length);
-  element("share").textContent = `${Math.round(100 * erf(square / Math.SQRT2))} %`;
+  element("share").textContent = `${Math.round(100 * erf(edge / Math.SQRT2))} %`;
   element("collapsed").hidden = !content.collapsed;
   element("training").hidden = !content.unfolding;
   element("epoch").max = element("epoch").value = lastEpoch;
@@ -903,6 +908,6 @@ setCode(code);
 new ResizeObserver(() => { if (plane.clientWidth !== view.width) redraw(); }).observe(plane);
 window.vae = {
   encode: pixels => encode(model, pixels),
-  decode: code => decode(model, code),
+  decode: z => decode(model, z),
   get code() { return [...code]; },
 };

@@ -34,11 +34,12 @@ def make_page(model, data, z_mean):
             "classes": data.classes,
             "colours": vae_mnist.CLASS_COLOURS,
             "z_mean": z_mean,
+            "pixels": model.decode_pixels(z_mean[:40]),
             "image_losses": vae_mnist.image_losses(model, data.x_test[:40], epsilon=0),
             "losses": LOSSES,
             "reconstruction_loss": "squared-error",
             "kl_weight": 1.0,
-            "square": 1.6449,
+            "edge": 1.6449,
         }
         return explorer.make_page(**arguments | changes)
 
@@ -77,7 +78,7 @@ def test_the_page_says_which_loss_and_how_the_test_images_do(make_page):
     content = content_of(make_page())
     assert content["reconstructionLoss"] == "squared-error"
     assert content["testLosses"] == LOSSES
-    assert content["square"] == 1.6449
+    assert content["edge"] == 1.6449
     assert content["collapsed"] is False
 
 
@@ -185,7 +186,7 @@ def test_a_page_of_mnist_has_at_most_3_4_megabytes(make_page, data, z_mean):
 
 def test_a_number_that_json_does_not_know_is_a_bug(make_page):
     with pytest.raises(ValueError, match="JSON"):
-        make_page(square=float("nan"))
+        make_page(edge=float("nan"))
 
 
 def test_labels_are_numbered_by_the_classes(make_page, data):
@@ -211,7 +212,7 @@ def test_the_page_of_a_model_has_its_mean_codes_and_the_losses_there(model, data
     z_mean, _ = vae_mnist.encode(model, data.x_test)
     np.testing.assert_array_equal(array(content["codes"], "<f4").reshape(-1, 2), z_mean)
     assert content["testLosses"] == vae_mnist.evaluate(model, data.x_test, epsilon=0)._asdict()
-    assert content["square"] == pytest.approx(1.6449, abs=1e-4)
+    assert content["edge"] == pytest.approx(1.6449, abs=1e-4)
     assert content["unfolding"] is None
 
 

@@ -14,7 +14,7 @@ import keras
 import matplotlib.image
 import numpy as np
 import pytest
-from conftest import BUNDLED, trained
+from conftest import trained
 from scipy.special import expit
 
 import explorer
@@ -83,9 +83,9 @@ def known_model(kl_weight=1.0):
 
 
 def known_data(codes=None):
-    data = vae_mnist.load_data(BUNDLED)
     images = images_of(clouds(PLACES) if codes is None else codes)
-    return data._replace(name="known", y_test=KNOWN_LABELS[: len(images)], x_test=images)
+    labels = KNOWN_LABELS[: len(images)]
+    return vae_mnist.Data("known", *2 * (images, labels), images, labels, classes=np.arange(10))
 
 
 def losses_of_epoch(epoch):
@@ -130,7 +130,10 @@ def other_model():
     data = vae_mnist.Data("32", images, labels, images, labels, images, labels, np.arange(10))
     x = keras.Input((1024,))
     h = keras.layers.Dense(40, activation="tanh")(x)
-    h = keras.layers.Dropout(0.3)(keras.layers.BatchNormalization()(h))
+    normalization = keras.layers.BatchNormalization()
+    h = keras.layers.Dropout(0.3)(normalization(h))
+    gamma_beta_mean_variance = np.outer([1.5, -0.4, 0.2, 0.7], np.ones(40))
+    normalization.set_weights(gamma_beta_mean_variance)
     h = keras.layers.Dense(30)(h)
     h = keras.layers.LeakyReLU(negative_slope=0.1)(h)
     encoder = keras.Model(x, [keras.layers.Dense(2)(h), keras.layers.Dense(2)(h)])
@@ -147,8 +150,7 @@ PAGES = {
     "47 classes": lambda: make_page(
         name=200 * "W", classes=np.arange(47), y_test=np.arange(1000) % 47
     ),
-    "one class": lambda: make_page(classes=np.array([7]), y_test=np.full(1000, 7)),
-    "hostile name": lambda: make_page(name=HOSTILE),
+    "one class": lambda: make_page(name=HOSTILE, classes=np.array([7]), y_test=np.full(1000, 7)),
     "known": make_known_page,
     "weighted": lambda: make_known_page(kl_weight=0.5),
     "far": lambda: make_known_page(FAR),
@@ -200,6 +202,11 @@ class Page:
         features = [{"name": key.replace("_", "-"), "value": features[key]} for key in features]
         settings = {"media": medium, "features": features}
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", settings)
+
+    def show(self):
+        """Makes the browser show the page, which nobody looks at, as it is now."""
+        clip = {"x": 0, "y": 0, "width": 1, "height": 1, "scale": 1}
+        self.driver.execute_cdp_cmd("Page.captureScreenshot", {"clip": clip})
 
     def __getitem__(self, name):
         """The element of an id."""
@@ -307,9 +314,7 @@ def open_page(driver, paths):
     assert all('"url":"file:///' in row for row in requests)
 
 
-@pytest.mark.parametrize(
-    "name", ["squared error", "47 classes", "one class", "hostile name", "one code", "collapsed"]
-)
+@pytest.mark.parametrize("name", ["47 classes", "one class", "one code", "collapsed"])
 def test_every_page_opens_and_decodes_at_the_pointer(name, open_page):
     page = open_page(name)
     page.move((0.6, 0.3))
@@ -530,8 +535,11 @@ def test_the_plane_is_shown_decoded_zoomed_and_by_classes(open_page):
 
 
 def test_names_of_classes_stand_where_no_other_is_near(open_page):
+    page = open_page()
     for width, least in ((1280, 7), (360, 5)):
-        page = open_page(width=width)
+        page.resize(width)
+        page.show()
+        page.wait_for(f"innerWidth === {width} && plane.clientWidth === view.width")
         names = page.js("return names")
         assert least <= len({name["text"] for name in names} & set("0123456789")) == len(names)
         for index, a in enumerate(names):
@@ -847,6 +855,7 @@ def test_a_test_image_is_named_and_has_no_vote_about_itself(open_page):
         distances[number] = np.inf
         counts = np.bincount(data.y_test[np.argsort(distances)[:25]])
         assert page.text("vote") == f"{counts.argmax()}: {counts.max()} of 25"
+        assert page.text("spoken").endswith(page.text("vote"))
         text = f"This is test image {number + 1}, class {data.y_test[number]}."
         assert page.text("ownText") == text
 
@@ -1107,8 +1116,7 @@ def test_the_page_says_which_losses_are_which(open_page):
         "training"
     )
     text = page.text("own")
-    assert "nats, at the mean code" in text
-    assert "A nat is 1.44 bits." in text
+    assert "nats (1.44 bits), at the mean code" in text
     assert "smaller than in the terminal and beside the training, where a code is drawn" in text
 
 
@@ -1372,7 +1380,7 @@ def test_the_decoded_plane_is_decoded_once_for_its_axes(open_page):
     assert page.js("return decodings") == 400
     page["classes"].find_elements(By.TAG_NAME, "button")[2].click()
     page.resize(900, 700)
-    time.sleep(0.3)
+    time.sleep(0.1)
     assert page.js("return decodings") < 405
     page.press("zoom")
     assert page.js("return decodings") >= 800
@@ -1623,11 +1631,10 @@ def test_without_another_code_there_is_no_vote(open_page):
 def test_on_a_finer_screen_the_plane_is_drawn_anew(open_page):
     page = open_page("known")
     width = page.js("return plane.width")
-    for ratio in (2, 1.5):
-        size = {"width": 1280, "height": 900, "deviceScaleFactor": ratio, "mobile": False}
-        page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-        page.driver.get_screenshot_as_png()  # a frame, which no screen asks for here
-        page.wait_for(f"plane.width === {round(ratio * width)}")
+    size = {"width": 1280, "height": 900, "deviceScaleFactor": 2, "mobile": False}
+    page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    page.show()
+    page.wait_for(f"plane.width === {2 * width}")
 
 
 def test_everything_grows_with_the_readers_letters(recorded):
@@ -1645,7 +1652,7 @@ def test_a_page_is_printed_on_one_sheet_with_its_dots_and_its_legend(open_page):
     printed = page.driver.execute_cdp_cmd("Page.printToPDF", {})["data"]
     assert len(re.findall(rb"/Type\s*/Page\b", base64.b64decode(printed))) == 1
     page.emulate("print")
-    page.driver.get_screenshot_as_png()  # a frame, which no screen asks for here
+    page.show()
     page.wait_for("plane.clientWidth === view.width")
     page.js("setCode([-99, -99])")
     hide(page, "names", "bells")

@@ -266,6 +266,14 @@ def test_another_scale_of_the_pixels_is_noticed(model, data, monkeypatch):
     assert refusal(model, data).startswith("the page encodes bytes / 255")
 
 
+def test_pixels_that_are_shown_otherwise_are_noticed(model, data, monkeypatch):
+    original = vae_mnist.VAE.decode_pixels
+    monkeypatch.setattr(vae_mnist.VAE, "decode_pixels", lambda *codes: original(*codes) ** 0.5)
+    assert refusal(model, data) == (
+        "the page computes the pixels of a code otherwise than this model"
+    )
+
+
 def test_another_reconstruction_loss_is_named(data, monkeypatch):
     losses = vae_mnist.RECONSTRUCTION_LOSSES
     monkeypatch.setitem(losses, "absolute", lambda x, y: tf.reduce_sum(tf.abs(x - y), axis=-1))

@@ -173,7 +173,7 @@ function clippedToAxes(pen, draw) {
 
 // ---- What stays while the code moves --------------------------------------------------------------
 
-/** Draws dots or images, the bells of N(0, 1), the axes and the names of the classes. */
+/** Draws dots or images, the bells of N(0, 1) and the axes; places the names of the classes. */
 function drawBase() {
   const {context, width} = fit(plane);
   view = viewOf(width);
@@ -191,7 +191,6 @@ function drawBase() {
   });
   drawAxes(pen);
   names = isTrained() && !showsImages() ? placeNames(pen) : [];
-  for (const {text, x, y} of names) write(pen, text, x, y, view.em);
   drawMarks();
 }
 
@@ -330,7 +329,7 @@ function medianOfClass(label) {
 
 // ---- What moves, over the base ------------------------------------------------------------------
 
-/** Draws the code, kept images, the walk, and your own image with its samples. */
+/** Draws the code, kept images, the walk, your own image with its samples, and names over them. */
 function drawMarks() {
   const context = plane.getContext("2d");
   context.clearRect(0, 0, plane.width, plane.height);
@@ -349,6 +348,7 @@ function drawMarks() {
     if (own) captions.push(drawOwn(context));
     drawCross(context, toX(code[0]), toY(code[1]));
   });
+  for (const {text, x, y} of names) write(context, text, x, y, view.em);
   const taken = [...names];
   for (const caption of captions.filter(isInSight)) {
     const place = placeOfCaption(caption, taken);

@@ -1116,7 +1116,8 @@ def test_the_page_says_which_losses_are_which(open_page):
         "training"
     )
     text = page.text("own")
-    assert "nats (1.44 bits), at the mean code" in text
+    assert "nats (1.44 bits)" in text
+    assert "It is that of the mean code here" in text
     assert "smaller than in the terminal and beside the training, where a code is drawn" in text
 
 

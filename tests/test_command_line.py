@@ -139,7 +139,7 @@ COLLAPSED = (
 def test_a_collapsed_code_is_reported_in_one_line(
     kl, expected, eagerly, small_file, tmp_path, monkeypatch, capsys
 ):
-    losses = vae_mnist.Losses(20.0, 20.0, kl)
+    losses = vae_mnist.Losses(20.0 + kl, 20.0, kl)
     monkeypatch.setattr(vae_mnist, "evaluate", lambda *args, **kwargs: losses)
     monkeypatch.setattr(vae_mnist, "draw_figures", lambda *args: {})
     arguments = ["--data", small_file, "--output-dir", tmp_path, "--epochs", 1]

@@ -47,7 +47,7 @@ function signed(value, digits) {
   return Number(text) === 0 ? text.replace("-", "") : text.replace("-", "\u2212");
 }
 
-const codeText = ([z1, z2]) => `z₁ = ${signed(z1, 2)}   z₂ = ${signed(z2, 2)}`;
+const codeText = ([z1, z2]) => `z₁\u00a0=\u00a0${signed(z1, 2)}   z₂\u00a0=\u00a0${signed(z2, 2)}`;
 const count = number => number.toLocaleString("en");
 const weightText = content.klWeight === 1 ? "" : `${content.klWeight} × `;
 
@@ -332,7 +332,7 @@ function medianOfClass(label) {
 /** Draws the code, kept images, the walk, your own image with its samples, and names over them. */
 function drawMarks() {
   const context = plane.getContext("2d");
-  context.clearRect(0, 0, plane.width, plane.height);
+  context.clearRect(0, 0, plane.clientWidth, plane.clientHeight);
   context.drawImage(base, 0, 0, plane.clientWidth, plane.clientHeight);
   if (!isTrained()) return;  // all of them are of the trained model
   const captions = [];
@@ -414,7 +414,9 @@ function placeOfCaption({text, x, y, away}, taken) {
     y: y + down * (distance + 0.6 * view.em),
     halfWidth,
   })));
-  return places.find(place => isFree(place, taken)) ?? places[0];
+  const isWhole = place => place.x - halfWidth > view.margin
+    && place.x + halfWidth < view.width && isInSight(place);
+  return places.find(place => isWhole(place) && isFree(place, taken)) ?? places[0];
 }
 
 // ---- The legend ---------------------------------------------------------------------------------
@@ -487,6 +489,7 @@ function showPlayers() {
 // ==== The training ===============================================================================
 
 const SPEED = Math.max(1, lastEpoch / 12);  // epochs in a second
+
 /** "epoch 7: loss 21.9 = reconstruction 18.6 + KL 3.3", in nats of the validation images. */
 function epochText(number) {
   if (number === 0) return "epoch 0: not trained yet";
@@ -516,7 +519,7 @@ function showEpoch(next) {
 
 const LEVELS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";  // black to white
 
-/** Paints the first test images over their reconstructions at the last epoch that the page has. */
+/** Paints the first test images over their reconstructions at this epoch, or the last kept before. */
 function drawStrip({strips, stripEpochs}) {
   const size = strips.length / stripEpochs.length;
   const number = stripEpochs.findLastIndex(kept => kept <= Math.round(epoch));
@@ -542,8 +545,10 @@ function drawStrip({strips, stripEpochs}) {
 /** Plays on, from the start if it is at the end; where motion is reduced, shows the next epoch. */
 function playTraining() {
   const first = isTrained() ? 0 : epoch;
-  if (playing === "training") stop();
-  else if (still.matches) showEpoch(isTrained() ? 0 : Math.floor(epoch) + 1);
+  if (playing === "training") {
+    stop();
+    showEpoch(Math.round(epoch));  // as the slider and the strip say
+  } else if (still.matches) showEpoch(isTrained() ? 0 : Math.floor(epoch) + 1);
   else animate("training", first, lastEpoch, SPEED, showEpoch);
 }
 
@@ -604,7 +609,7 @@ plane.onkeydown = event => {
   if (!isTrained()) return;
   stop();
   const step = view.limit / (event.shiftKey ? 10 : 40);
-  if (move) setCode(code.map((z, i) => within(z + step * move[i])), {aloud: true});
+  if (move) setCode(code.map((z, i) => move[i] ? within(z + step * move[i]) : z), {aloud: true});
   else if (!event.repeat) keep();
 };
 
@@ -637,6 +642,7 @@ function keep() {
 function removeKept(removed) {
   kept = kept.filter(image => image !== removed);
   chosen = chosen.filter(image => image !== removed);
+  if (chosen.length === 0) chosen = kept.slice(-1);
 }
 
 /** Shows what is kept, and says `text`. */
@@ -824,7 +830,7 @@ pad.onpointerdown = event => {
   drawTo(event);
 };
 pad.onpointermove = event => {
-  if (event.pointerId === drawing) drawTo(event);
+  if (event.pointerId === drawing && isTrained()) drawTo(event);
 };
 pad.onpointerup = pad.onpointercancel = event => {
   if (event.pointerId !== drawing) return;
@@ -858,7 +864,7 @@ function fillTexts() {
   element("share").textContent = `${Math.round(100 * erf(edge / Math.SQRT2))} %`;
   element("collapsed").hidden = !content.collapsed;
   element("training").hidden = !content.unfolding;
-  element("epoch").max = element("epoch").value = lastEpoch;
+  element("epoch").max = lastEpoch;
   element("lossName").textContent = `loss = reconstruction + ${weightText}KL`;
   const formula = model.crossEntropy ? "their cross-entropy" : "(x̂ − x)² / 2 of the unclipped x̂";
   element("errorText").textContent = `The losses of the pixels, ${formula} (white: ${WHITE.toFixed(1)} `
@@ -871,6 +877,9 @@ function listen() {
   element("unfold").onclick = playTraining;
   element("epoch").oninput = () => { stop(); showEpoch(Number(element("epoch").value)); };
   element("keep").onclick = keep;
+  element("keep").onkeydown = event => {
+    if (event.repeat && event.key === "Enter") event.preventDefault();
+  };
   element("fresh").onclick = newDigit;
   element("play").onclick = walk;
   element("walk").oninput = () => { stop(); walkTo(Number(element("walk").value)); };
@@ -879,7 +888,7 @@ function listen() {
   element("clear").onclick = clearPad;
   element("example").onclick = nextExample;
   element("sample").onclick = drawSamples;
-  still.onchange = () => { stop(); showPlayers(); };
+  still.onchange = () => { stop(); showEpoch(Math.round(epoch)); showPlayers(); };
   matchMedia("(prefers-color-scheme: dark)").onchange = redraw;
   redrawAtOtherRatios();
 }

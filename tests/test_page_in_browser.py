@@ -1117,8 +1117,8 @@ def test_the_page_says_which_losses_are_which(open_page):
     )
     text = page.text("own")
     assert "nats (1.44 bits)" in text
-    assert "It is that of the mean code here" in text
-    assert "smaller than in the terminal and beside the training, where a code is drawn" in text
+    assert "This table has the mean code of each image." in text
+    assert "have a code drawn for each: so their reconstruction is larger." in text
 
 
 def test_a_collapsed_model_is_said_to_be(open_page):
@@ -1660,3 +1660,45 @@ def test_a_page_is_printed_on_one_sheet_with_its_dots_and_its_legend(open_page):
     centre_of(page, 1)
     assert page["classes"].is_displayed()
     assert not page["help"].is_displayed()
+
+
+def test_a_training_that_is_paused_stands_at_a_whole_epoch(open_page):
+    page = open_page("known")
+    page.press("unfold")
+    page.wait_for("epoch > 0")
+    page.js("showEpoch(1.7)")
+    page.press("unfold")
+    epoch = page.js("return epoch")
+    assert epoch in (0, 1, 2)
+    assert page["epoch"].get_attribute("value") == str(epoch)
+    assert page["here"].get_property("inert") is (epoch < 2)
+
+
+def test_an_arrow_moves_one_number_even_from_a_code_out_of_sight(open_page):
+    page = open_page("known")
+    page.press("zoom")
+    page.js("setCode([3, 2.5])")
+    page["plane"].send_keys(Keys.ARROW_LEFT)
+    assert page.code()[0] < 3
+    assert page.code()[1] == 2.5
+
+
+def test_kept_images_can_be_removed_one_after_the_other(open_page):
+    page = open_page("known")
+    page["plane"].send_keys(*3 * [Keys.ARROW_RIGHT, Keys.ENTER])
+    for count in (2, 1, 0):
+        page.press("remove")
+        assert len(page.kept()) == count
+    assert not page["remove"].is_enabled()
+
+
+def test_on_a_coarser_screen_no_mark_is_left_behind(open_page):
+    page = open_page("known")
+    size = {"width": 1280, "height": 900, "deviceScaleFactor": 0.5, "mobile": False}
+    page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    page.show()
+    page.wait_for("devicePixelRatio === 0.5 && plane.width * 2 === plane.clientWidth")
+    page.js("setCode([-99, -99])")
+    before = plane_pixels(page)
+    page.js("setCode([view.limit * 0.9, -view.limit * 0.9]); setCode([-99, -99])")
+    np.testing.assert_array_equal(plane_pixels(page), before)

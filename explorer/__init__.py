@@ -163,6 +163,7 @@ def unfolding_content(history, unfolding):
         "step": float(step),
         "codes": base64_text(np.rint(codes / step), "<i2"),
         "stripEpochs": epochs.tolist(),
+        "levels": LEVELS,
         "strips": "".join(np.array(list(LEVELS))[levels.ravel()]),
         "validationLosses": [
             {name: row[f"validation_{name}"] for name in names} for row in history

@@ -517,14 +517,12 @@ function showEpoch(next) {
   drawBase();
 }
 
-const LEVELS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";  // black to white
-
 /** Paints the first test images over their reconstructions at this epoch, or the last kept before. */
-function drawStrip({strips, stripEpochs}) {
+function drawStrip({strips, stripEpochs, levels}) {
   const size = strips.length / stripEpochs.length;
   const number = stripEpochs.findLastIndex(kept => kept <= Math.round(epoch));
   const pixels = Array.from(strips.slice(size * number, size * (number + 1)), letter =>
-    LEVELS.indexOf(letter) / 63);
+    levels.indexOf(letter) / 63);
   const images = size / SIZE;
   const strip = element("strip");
   const tile = document.createElement("canvas");

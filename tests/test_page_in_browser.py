@@ -1249,7 +1249,7 @@ def test_the_strip_has_the_first_test_images_and_their_reconstructions_at_the_ep
 
 def test_the_strip_is_of_the_last_epoch_that_the_page_has(open_page):
     page = open_page("known")
-    strips = "{strips: content.unfolding.strips, stripEpochs: [0, 4, 9]}"
+    strips = "{...content.unfolding, stripEpochs: [0, 4, 9]}"
     for epoch, shown in ((3, 0), (4, 4), (8.4, 4), (9, 9)):
         page.js(f"epoch = {epoch}; drawStrip({strips})")
         assert page.text("stripEpoch") == str(shown)

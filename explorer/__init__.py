@@ -1,8 +1,9 @@
-"""Makes the page to explore the plane of a VAE's codes: one file of HTML that needs no network.
+"""Make the page to explore the latent space of a VAE: one HTML file that needs no network.
 
-`make_page` is all that there is to call. It puts style.css, model.js, page.js and the content into
-template.html. The page runs the model by itself, as a list of steps that are read off its layers:
-what they compute is held against the model before the page is made.
+`Recorder` is a Keras callback that keeps what the page shows of the training; `make_page` puts
+style.css, model.js, page.js and the content into template.html. The page runs the model by itself,
+as a list of steps that are read off its layers. What these compute is compared with the model
+before the page is made.
 """
 
 import base64
@@ -19,12 +20,13 @@ from scipy.special import erf, expit
 
 FOLDER = Path(__file__).resolve().parent
 IMAGES = 40  # test images to choose from
-STRIP_IMAGES = 10  # of them are shown as the decoder painted them while it learned
-STRIPS = 51  # epochs of which the page has that, at most
-UNFOLDING_CODES = 200_000  # codes of all epochs, at most: of a long training those of fewer images
+STRIP_IMAGES = 10  # of them, whose reconstructions during training are shown
+STRIPS = 51  # epochs with these reconstructions, at most
+UNFOLDING_CODES = 200_000  # latent codes of all epochs, at most: a long training has fewer images
+COLLAPSED_KL = 0.05  # nats per image; a KL divergence below it is posterior collapse
 LEVELS = f"{string.ascii_uppercase}{string.ascii_lowercase}{string.digits}+/"  # of grey, 64
 TEMPLATE_NOTICE = "<p>This is the template of a page: python vae_mnist.py fills it.</p>"
-TOLERANCE = 1e-4  # between the model's numbers and those of the page
+TOLERANCE = 1e-4  # between the numbers of the model and those of the page
 
 # By Keras' names, with the number that shapes some of them. model.js has the same.
 ACTIVATIONS = {
@@ -41,7 +43,7 @@ ACTIVATIONS = {
     "sigmoid": lambda x, _: expit(x),
 }
 DEFAULT_PARAMETERS = {"leaky_relu": 0.2, "elu": 1.0}
-IDLE_LAYERS = (  # outside training they do nothing to rows of numbers
+IDLE_LAYERS = (  # outside training they return rows of numbers as they are
     layers.ActivityRegularization,
     layers.AlphaDropout,
     layers.Dropout,
@@ -53,71 +55,119 @@ IDLE_LAYERS = (  # outside training they do nothing to rows of numbers
 
 
 class PageError(ValueError):
-    """The page can't run this model; the text says why."""
+    """The page cannot run this model; the text says why."""
 
 
-def make_page(
-    encoder,
-    decoder,
-    *,
-    name,
-    images,
-    labels,
-    classes,
-    colours,
-    z_mean,
-    pixels,
-    image_losses,
-    losses,
-    reconstruction_loss,
-    kl_weight,
-    edge,
-    collapsed=False,
-    history=(),
-    unfolding=(),
-):
-    """Returns the page, bytes of HTML.
+class Recorder(keras.callbacks.Callback):
+    """A Keras callback that keeps what the page shows of the training.
 
-    `encoder`, `decoder`: the Keras models; `name` of the data set. Of its test images: `images`,
-    uint8 [count, pixels], `labels` [count] and `z_mean` [count, 2]; `losses`, a dict with the means
-    of "loss", "reconstruction" and "kl" at these codes; and, for the first 40, `pixels` in [0, 1]
-    decoded from the codes and `image_losses`, reconstruction and KL of each. `classes`, ascending,
-    have the `colours`, "#rrggbb". The square from -`edge` to `edge` is marked. `collapsed`: whether
-    the code tells nothing.
+    Arguments:
+        images: the first test images, uint8 [count, 784] or [count, 28, 28].
+        labels: their labels [count]; they choose ten images, of as many classes as the first 40
+            images have, whose reconstructions are kept.
 
-    `history`: a dict for each epoch with "validation_loss", "validation_reconstruction" and
-    "validation_kl"; `unfolding`: before the training and after each epoch the mean codes of the
-    first test images, and pixels in [0, 1] decoded from the first ten of these. Raises PageError
-    for a model that the page can't run, ValueError for codes that are no plane or not those of the
-    images.
+    Latent codes and reconstructions are kept before the training and after each epoch, losses of
+    the validation images after each epoch. Raises TypeError for images of another type.
     """
-    codes = np.reshape(z_mean, (len(labels), 2))
-    side = math.isqrt(images.shape[1])
-    if side**2 != images.shape[1]:
-        raise PageError(f"the page shows square images, and {images.shape[1]} pixels make none")
-    x = images[:IMAGES] / np.float32(255)
-    model = read_model(encoder, decoder, x, codes[:IMAGES])
-    check_losses(model, x, reconstruction_loss, pixels, image_losses)
-    if not is_close(losses["reconstruction"] + kl_weight * losses["kl"], losses["loss"]):
+
+    def __init__(self, images, labels):
+        super().__init__()
+        images = np.asarray(images)
+        if images.dtype != np.uint8:
+            raise TypeError(f"images must be uint8, from 0 to 255, not {images.dtype}")
+        self.x = images.reshape(len(images), -1) / np.float32(255)
+        _, firsts = np.unique(np.ravel(labels)[:IMAGES], return_index=True)
+        others = np.setdiff1d(np.arange(min(len(images), IMAGES)), firsts)
+        self.strip_images = np.concatenate([firsts, others])[:STRIP_IMAGES]
+        self.codes = []  # z_mean [count, 2]
+        self.strips = []  # pixels [10, 784] in [0, 1]
+        self.losses = []  # dicts of loss, reconstruction and kl
+
+    def on_train_begin(self, logs=None):
+        """Keep the codes of the untrained model, unless an earlier training is continued."""
+        if not self.codes:
+            self._record()
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Keep codes, reconstructions and losses as they are after this epoch."""
+        self._record()
+        self.losses.append({name: logs[f"val_{name}"] for name in ("loss", "reconstruction", "kl")})
+
+    def _record(self):
+        z_mean, _ = self.model.encoder(self.x, training=False)
+        self.codes.append(ops.convert_to_numpy(z_mean).astype(np.float32))
+        self.strips.append(self.model.decode_pixels(self.codes[-1][self.strip_images]))
+
+
+def make_page(model, data, recorder=None, *, losses=None, colours, edge):
+    """Return the page, bytes of HTML.
+
+    Arguments:
+        model: a VAE with two latent dimensions.
+        data: `name`; the test set, `x_test` uint8 [count, pixels] and `y_test` [count]; `classes`,
+            ascending.
+        recorder: the `Recorder` of the training, where the page is to show it.
+        losses: means of loss, reconstruction and KL divergence of the test images, in nats. By
+            default they are evaluated, with a fixed seed.
+        colours: "#rrggbb" for each class.
+        edge: the square from -edge to edge is marked.
+
+    Raises PageError for a model that the page cannot run.
+    """
+    if model.latent_size != 2:
+        raise PageError(
+            f"the page shows two latent dimensions, and the model has {model.latent_size}"
+        )
+    side = math.isqrt(data.x_test.shape[1])
+    if side**2 != data.x_test.shape[1]:
+        raise PageError(
+            f"the page shows square images, not images of {data.x_test.shape[1]} pixels"
+        )
+    x = data.x_test[:IMAGES] / np.float32(255)
+    steps = read_model(model.encoder, model.decoder, x)
+    check_losses(steps, x, model)
+    z_mean, evaluated = evaluate(model, data.x_test)
+    loss, reconstruction, kl = evaluated if losses is None else losses
+    # The KL divergence is free of noise, so it shows whether `losses` are of the same pixels.
+    if not is_close(kl, evaluated[2]):
+        raise PageError(
+            "the page encodes pixels that are bytes / 255, and this model encodes others"
+        )
+    if not is_close(reconstruction + model.kl_weight * kl, loss):
         raise PageError("the page knows no loss but reconstruction + KL weight x KL")
     content = {
-        "name": name,
+        "name": data.name,
         "side": side,
-        "reconstructionLoss": reconstruction_loss,
-        "klWeight": kl_weight,
-        "testLosses": losses,
-        "collapsed": collapsed,
+        "reconstructionLoss": model.reconstruction_loss,
+        "klWeight": float(model.kl_weight),
+        "testLosses": {"loss": loss, "reconstruction": reconstruction, "kl": kl},
+        "collapsed": bool(kl < COLLAPSED_KL),
         "edge": edge,
-        "classes": [str(label) for label in classes],
+        "classes": [str(label) for label in data.classes],
         "colours": colours,
-        "labels": base64_text(np.searchsorted(classes, labels), "<u2"),
-        "codes": base64_text(codes, "<f4"),
-        "unfolding": unfolding_content(history, unfolding),
-        "images": base64_text(images[:IMAGES], "u1"),
-        "model": {part: [step_content(step) for step in steps] for part, steps in model.items()},
+        "labels": base64_text(np.searchsorted(data.classes, data.y_test), "<u2"),
+        "codes": base64_text(z_mean, "<f4"),
+        "unfolding": unfolding_content(recorder),
+        "images": base64_text(data.x_test[:IMAGES], "u1"),
+        "model": {part: list(map(step_content, steps[part])) for part in steps},
     }
     text = json.dumps(content, allow_nan=False).replace("<", "\\u003c")  # no name ends the script
     return fill_template(text)
+
+
+def evaluate(model, images):
+    """Return z_mean [count, 2] of bytes [count, pixels], and the means of their losses."""
+    rng = np.random.default_rng(0)
+    codes, terms = [], []
+    for start in range(0, len(images), 1000):
+        x = images[start : start + 1000] / np.float32(255)
+        z_mean, _ = model.encoder(x, training=False)
+        codes.append(ops.convert_to_numpy(z_mean))
+        terms.append(model.loss_terms(x, rng.standard_normal((len(x), 2), np.float32)))
+    reconstruction, kl = (
+        float(np.mean(np.concatenate(parts))) for parts in zip(*terms, strict=True)
+    )
+    return np.concatenate(codes), (reconstruction + float(model.kl_weight) * kl, reconstruction, kl)
 
 
 def fill_template(content):
@@ -140,34 +190,29 @@ def base64_text(array, kind):
     return base64.b64encode(np.asarray(array, kind).tobytes()).decode()
 
 
-def unfolding_content(history, unfolding):
-    """How the plane came to be, for the page; None where nothing was kept of a training.
+def unfolding_content(recorder):
+    """Return the latent codes during training, as JSON can hold them, or None without a training.
 
     Codes are whole numbers of 16 bits, in steps of 1/32767 of the largest one: finer than a pixel
     of the screen. Pixels are letters, one for each of 64 levels of grey.
     """
-    if len(unfolding) == 0:
+    if recorder is None or not recorder.codes:
         return None
-    if len(unfolding) != len(history) + 1:
-        raise ValueError("unfolding must hold the codes before the training and after each epoch")
-    codes, pixels = zip(*unfolding, strict=True)
-    count = max(1, min(len(codes[0]), UNFOLDING_CODES // len(codes)))
-    codes = np.stack([codes_of_epoch[:count] for codes_of_epoch in codes])
+    count = max(1, min(len(recorder.x), UNFOLDING_CODES // len(recorder.codes)))
+    codes = np.stack([codes_of_epoch[:count] for codes_of_epoch in recorder.codes])
     step = np.abs(codes).max() / 32767 or 1.0
-    epochs = np.unique(np.linspace(0, len(history), STRIPS).round().astype(int))
-    strips = np.stack([pixels[epoch][:STRIP_IMAGES] for epoch in epochs])
+    epochs = np.unique(np.linspace(0, len(recorder.losses), STRIPS).round().astype(int))
+    strips = np.stack([recorder.strips[epoch] for epoch in epochs])
     levels = np.rint(63 * strips).astype(int)
-    names = ("loss", "reconstruction", "kl")
     return {
         "images": count,
         "step": float(step),
         "codes": base64_text(np.rint(codes / step), "<i2"),
         "stripEpochs": epochs.tolist(),
+        "stripImages": recorder.strip_images.tolist(),
         "levels": LEVELS,
         "strips": "".join(np.array(list(LEVELS))[levels.ravel()]),
-        "validationLosses": [
-            {name: row[f"validation_{name}"] for name in names} for row in history
-        ],
+        "validationLosses": recorder.losses,
     }
 
 
@@ -176,10 +221,10 @@ def unfolding_content(history, unfolding):
 # "parameter"} an activation, {"factors", "offsets"} what a batch normalization does after training.
 
 
-def read_model(encoder, decoder, x, codes):
-    """Returns the steps of the encoder, "shared", "mean", "logVariance", and of the "decoder".
+def read_model(encoder, decoder, x):
+    """Return the steps of the encoder, "shared", "mean", "logVariance", and of the "decoder".
 
-    They are held against the model for pixels `x` [count, pixels] and their mean `codes`. Raises
+    They are compared with the model for pixels `x` [count, pixels] and their latent codes. Raises
     PageError.
     """
     to_mean, to_log_variance = (layers_to(output) for output in outputs_of(encoder, "encoder"))
@@ -190,11 +235,9 @@ def read_model(encoder, decoder, x, codes):
     log_variance, z_log_sigma_sq = read_layers(to_log_variance[count:], hidden)
     if not is_close([z_mean, z_log_sigma_sq], encoder(x, training=False)):
         raise PageError("the encoder computes something else than its layers, and so than the page")
-    if not is_close(z_mean, codes):
-        raise PageError("the page encodes bytes / 255, and the codes of this model are others")
 
     corners = [(-3, -3), (3, -3), (-3, 3), (3, 3)]
-    codes = np.concatenate([codes, np.array(corners, np.float32)])
+    codes = np.concatenate([z_mean, np.array(corners, np.float32)])
     (output,) = outputs_of(decoder, "decoder")
     steps, raw = read_layers(layers_to(output), codes)
     if not is_close(raw, decoder(codes, training=False)):
@@ -291,6 +334,8 @@ def unknown(layer):
     activation = getattr(layer, "activation", None)
     if isinstance(layer, layers.Dense) and activation is not keras.activations.linear:
         kind += f" with {getattr(activation, '__name__', type(activation).__name__)}"
+    if layer.compute_dtype != "float32":
+        kind += f" in {layer.compute_dtype}"
     return PageError(f"the page does not know the layer {layer.name} ({kind})")
 
 
@@ -308,31 +353,33 @@ def run(steps, values):
 
 def is_close(ours, expected):
     """Whether numbers of the page are those of the model."""
-    expected = np.asarray(expected)
+    expected = np.asarray(expected, np.float32)
     return np.shape(ours) == expected.shape and np.allclose(
         ours, expected, rtol=TOLERANCE, atol=TOLERANCE
     )
 
 
-def check_losses(model, x, reconstruction_loss, pixels, image_losses):
-    """Raises PageError where what the page makes of `x` by the mean codes is not the model's."""
-    hidden = run(model["shared"], x)
-    z_mean, z_log_sigma_sq = run(model["mean"], hidden), run(model["logVariance"], hidden)
-    raw = run(model["decoder"], z_mean)
-    if reconstruction_loss == "squared-error":
+def check_losses(steps, x, model):
+    """Raise PageError where the page computes pixels or losses of `x` otherwise than the model."""
+    hidden = run(steps["shared"], x)
+    z_mean, z_log_sigma_sq = run(steps["mean"], hidden), run(steps["logVariance"], hidden)
+    raw = run(steps["decoder"], z_mean)
+    name = model.reconstruction_loss
+    if name == "squared-error":
         decoded, pixel_losses = raw.clip(0, 1), (raw - x) ** 2 / 2
-    elif reconstruction_loss == "cross-entropy":
+    elif name == "cross-entropy":
         decoded, pixel_losses = expit(raw), np.logaddexp(raw, 0) - raw * x
     else:
-        raise PageError(f"the page does not know the loss {reconstruction_loss}")
+        raise PageError(f"the page does not know the loss {getattr(name, '__name__', name)}")
     kl = -np.sum(1 + z_log_sigma_sq - z_mean**2 - np.exp(z_log_sigma_sq), axis=1) / 2
-    for name, ours, models in (
-        ("pixels of a code", decoded, pixels),
-        (f"{reconstruction_loss} of an image", pixel_losses.sum(axis=1), image_losses[0]),
-        ("KL divergence of an image", kl, image_losses[1]),
+    reconstruction_of_model, kl_of_model = model.loss_terms(x, np.zeros_like(z_mean))
+    for what, ours, of_model in (
+        ("pixels of a latent code", decoded, model.decode_pixels(z_mean)),
+        (f"{name} of an image", pixel_losses.sum(axis=1), reconstruction_of_model),
+        ("KL divergence of an image", kl, kl_of_model),
     ):
-        if not is_close(ours, models):
-            raise PageError(f"the page computes the {name} otherwise than this model")
+        if not is_close(ours, of_model):
+            raise PageError(f"the page computes the {what} otherwise than this model")
 
 
 def step_content(step):

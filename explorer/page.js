@@ -518,7 +518,7 @@ function showEpoch(next) {
 }
 
 /** Paints the first test images over their reconstructions at this epoch, or the last kept before. */
-function drawStrip({strips, stripEpochs, levels}) {
+function drawStrip({strips, stripEpochs, stripImages, levels}) {
   const size = strips.length / stripEpochs.length;
   const number = stripEpochs.findLastIndex(kept => kept <= Math.round(epoch));
   const pixels = Array.from(strips.slice(size * number, size * (number + 1)), letter =>
@@ -530,7 +530,7 @@ function drawStrip({strips, stripEpochs, levels}) {
   strip.height = 2 * SIDE;
   const context = strip.getContext("2d", {willReadFrequently: true});
   for (let i = 0; i < images; i++) {
-    paint(tile, exampleImage(i));
+    paint(tile, exampleImage(stripImages[i]));
     context.drawImage(tile, i * SIDE, 0);
     paint(tile, pixels.slice(SIZE * i, SIZE * (i + 1)));
     context.drawImage(tile, i * SIDE, SIDE);

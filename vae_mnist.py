@@ -540,7 +540,7 @@ def train(
 
         if not all(math.isfinite(value) for value in logs.values()):
             raise FloatingPointError(
-                f"the loss is not finite in epoch {epoch + 1}; try a smaller learning rate"
+                f"the loss is no longer finite in epoch {epoch + 1}; try a smaller learning rate"
             )
         callbacks.on_epoch_end(epoch, logs)
         if model.stop_training:
@@ -1318,7 +1318,9 @@ def run(options):
         note(f"{', '.join(stale)} in {options.output_dir}: of an earlier run, not of this model.")
     if failures:
         files = ", ".join(f"{options.output_dir / name} ({why})" for name, why in failures.items())
-        raise InputError(f"cannot write {files}; close them elsewhere, or mend that, and run again")
+        raise InputError(
+            f"cannot write {files}; close programs that use it, or give another --output-dir"
+        )
     if page:
         say(f"open {options.output_dir / 'explorer.html'} in a browser")
 

@@ -1,112 +1,63 @@
-"""What the tests share: the script as a child process, data sets to order, models and runs."""
+"""Fixtures of several files; what they are made of is in helpers.py."""
 
-import functools
 import gc
-import gzip
 import os
-import re
 import shutil
 import signal
 import socket
-import struct
-import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
-SCRIPT = ROOT / "vae_mnist.py"
-BUNDLED = ROOT / "data" / "mnist_5k.npz"
-KEYS = ("x_train", "y_train", "x_test", "y_test")
-IDX_NAMES = {
-    "x_train": "train-images-idx3-ubyte",
-    "y_train": "train-labels-idx1-ubyte",
-    "x_test": "t10k-images-idx3-ubyte",
-    "y_test": "t10k-labels-idx1-ubyte",
-}
-OUTPUT_FILES = (
-    "explorer.html",
-    "history.csv",
-    "latent_scatter.png",
-    "manifold.png",
-    "metrics.json",
-    "reconstructions.png",
-    "training_curves.png",
-    "vae.keras",
-)
-OFFLINE = {"https_proxy": "http://127.0.0.1:9"}  # nothing listens at the discard port
-
-sys.path.insert(0, str(ROOT))
 os.environ["KERAS_BACKEND"] = "jax"  # as a user may have set it
 
 
 def process_settings():
-    """What a script might set for its process, and this one leaves as it is."""
-    collector, handlers = (
-        gc.isenabled(),
-        [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)],
-    )
-    return collector, handlers, sys.stdout.__class__, sys.excepthook, socket.getdefaulttimeout()
+    """Return what a script might set for its process, and this one leaves as it is."""
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    timeout = socket.getdefaulttimeout()
+    return gc.isenabled(), handlers, sys.stdout.__class__, sys.excepthook, timeout
 
 
 SETTINGS_BEFORE_THE_IMPORT = process_settings()
 
+from helpers import (  # noqa: E402
+    BUNDLED,
+    KEYS,
+    OFFLINE,
+    OUTPUT_FILES,
+    SCRIPT,
+    contents,
+    exit_status,
+    finish,
+    run_options,
+    start,
+)
+
 import vae_mnist  # noqa: E402
 
-# ---- The script as a program ---------------------------------------------------------------------
 
-
-def start(*command, **environment):
-    """Starts a program of Python; `environment` is added to this process' own."""
-    return subprocess.Popen(
-        [sys.executable, *map(str, command)],
-        env=os.environ | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-    )
-
-
-def finish(process):
-    """Waits for a started program: its exit status, its output, its errors."""
-    out, err = process.communicate(timeout=120)
-    return process.returncode, out, without_notices(err)
-
-
-def without_notices(err):
-    """`err` without the notices that TensorFlow prints before it reads its settings."""
-    notice = re.compile(r"WARNING: All log messages before absl|[IWE]\d{4} \d\d:\d\d:")
-    return "".join(line for line in err.splitlines(keepends=True) if not notice.match(line))
-
-
-def exit_status(*arguments):
-    """The status that the program ends with, also where argparse ends it by an exception."""
-    try:
-        return vae_mnist.main([*map(str, arguments)])
-    except SystemExit as stop:
-        return stop.code
-
-
-def contents(directory):
-    """What a directory holds: bytes by name."""
-    return {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
+@pytest.fixture
+def settings_unchanged():
+    """Fail the test if the import of the script or anything since has changed the process."""
+    yield
+    assert process_settings() == SETTINGS_BEFORE_THE_IMPORT
 
 
 @pytest.fixture
 def output(tmp_path):
-    """An output directory that already holds a file of each kind."""
+    """An output directory that already holds a file of each name."""
     directory = tmp_path / "old results"
     directory.mkdir()
     for name in OUTPUT_FILES:
-        (directory / name).write_text(f"old {name}")
+        (directory / name).write_text(f"old {name}", encoding="utf-8")
     return directory
 
 
 @pytest.fixture
-def refused(output, monkeypatch, capsys):
-    """Runs the program, which must refuse before it trains; returns the one line of its error."""
+def rejected(output, monkeypatch, capsys):
+    """Run the program, which must end before it trains; return the one line of its error."""
 
     def run(*arguments):
         monkeypatch.setattr(vae_mnist, "train", lambda *args, **kwargs: pytest.fail("it trains"))
@@ -121,26 +72,6 @@ def refused(output, monkeypatch, capsys):
         return err
 
     return run
-
-
-# ---- Data sets -----------------------------------------------------------------------------------
-
-
-def idx_bytes(array):
-    """`array` of uint8 in the IDX format."""
-    return struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.tobytes()
-
-
-def write_idx(directory, arrays, compress=False):
-    """Writes the four IDX files of `arrays`, a dict with KEYS, and returns the directory."""
-    directory.mkdir(parents=True, exist_ok=True)
-    for key, name in IDX_NAMES.items():
-        content = idx_bytes(arrays[key])
-        if compress:
-            (directory / f"{name}.gz").write_bytes(gzip.compress(content))
-        else:
-            (directory / name).write_bytes(content)
-    return directory
 
 
 @pytest.fixture(scope="session")
@@ -164,22 +95,6 @@ def small_file(tmp_path_factory, digits):
     return path
 
 
-# ---- Models and runs -----------------------------------------------------------------------------
-
-
-@functools.cache
-def trained(reconstruction_loss):
-    """A small model trained on the bundled digits, and these; with the squared error, well."""
-    data = vae_mnist.load_data(BUNDLED)
-    vae_mnist.keras.utils.set_random_seed(0)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(vae_mnist, "HIDDEN_SIZE", 64)
-        model = vae_mnist.VAE(reconstruction_loss=reconstruction_loss)
-    epochs = 20 if reconstruction_loss == "squared-error" else 1
-    vae_mnist.train(model, data.x_train, data.x_validation, epochs=epochs, rng=0, xla=False)
-    return model, data
-
-
 @pytest.fixture
 def eagerly():
     """Steps without a graph, which takes longer to make than it saves in a few steps."""
@@ -195,18 +110,32 @@ def model():
     return vae_mnist.VAE()
 
 
-FINISHED = {"epochs": 40, "batch-size": 20, "learning-rate": 0.002, "seed": 11, "kl-weight": 0.5}
-FINISHED["reconstruction-loss"] = "cross-entropy"
+@pytest.fixture
+def train(data):
+    """Train a model on 60 images; arguments of `train` and `compile` can be replaced."""
+
+    def train(model, optimizer=None, jit_compile=False, **changes):
+        model.compile(optimizer=optimizer or vae_mnist.adam(), jit_compile=jit_compile)
+        arguments = {"epochs": 1, "batch_size": 20, "rng": 0} | changes
+        arguments = {"x_validation": data.x_validation[:20]} | arguments
+        return vae_mnist.train(model, arguments.pop("x_train", data.x_train[:60]), **arguments)
+
+    return train
 
 
-def run_options(options):
-    """The arguments of the command line for a dict of options."""
-    return [part for name, value in options.items() for part in (f"--{name}", value)]
+FINISHED = {
+    "epochs": 40,
+    "batch-size": 20,
+    "learning-rate": 0.002,
+    "seed": 11,
+    "kl-weight": 0.5,
+    "reconstruction-loss": "cross-entropy",
+}
 
 
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory, small_file):
-    """The directory of a run on the few digits, with no option at its default."""
+    """The directory of a run on the few digits with FINISHED, where no option has its default."""
     directory = tmp_path_factory.mktemp("finished") / "größe" / "ディレクトリ"
     assert exit_status("--data", small_file, "--output-dir", directory, *run_options(FINISHED)) == 0
     return directory

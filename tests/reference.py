@@ -2,8 +2,6 @@
 
 import numpy as np
 
-FIELDS = ("loss", "reconstruction", "kl")
-
 
 class Reference:
     """Network, loss, gradients and Adam, written out for the ten arrays of the weights."""
@@ -86,13 +84,18 @@ class Reference:
             weights -= rate * mean / (np.sqrt(variance) + 1e-8)
 
     def train(
-        self, images, validation_images, *, epochs, batch_size, learning_rate, rng, on_epoch=None
+        self, images, validation_images, *, epochs, batch_size, learning_rate, rng, kl_weights=None
     ):
-        """The history, each draw made from `rng` in the order that the README tells."""
-        history = []
+        """Return the logs of each epoch as lists by name; `kl_weights` are those of a warm-up.
+
+        Each draw is made from `rng` in the order that test_run.py states.
+        """
+        history = {}
         steps = len(images) // batch_size
         validation_epsilon = rng.standard_normal((len(validation_images), 2), dtype=np.float32)
-        for epoch in range(1, epochs + 1):
+        for epoch in range(epochs):
+            if kl_weights is not None:
+                self.kl_weight = kl_weights[epoch]
             order = rng.permutation(len(images))
             epsilon = rng.standard_normal((steps, batch_size, 2), dtype=np.float32)
             rows = []
@@ -100,11 +103,10 @@ class Reference:
                 batch = images[order[step * batch_size : (step + 1) * batch_size]]
                 rows.append(self.losses(batch, epsilon[step]))
                 self.step(batch, epsilon[step], learning_rate)
+            logs = {name: np.mean([row[name] for row in rows]) for name in rows[0]}
+            logs["kl_weight"] = self.kl_weight
             validation = self.losses(validation_images, validation_epsilon)
-            row = {"epoch": epoch}
-            row |= {name: np.mean([step[name] for step in rows]) for name in FIELDS}
-            row |= {f"validation_{name}": validation[name] for name in FIELDS}
-            history.append(row)
-            if on_epoch:
-                on_epoch(row)
+            logs |= {f"val_{name}": value for name, value in validation.items()}
+            for name, value in logs.items():
+                history.setdefault(name, []).append(value)
         return history

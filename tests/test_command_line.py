@@ -5,13 +5,7 @@ import sys
 import keras
 import pytest
 import tensorflow as tf
-from conftest import (
-    SCRIPT,
-    SETTINGS_BEFORE_THE_IMPORT,
-    contents,
-    exit_status,
-    process_settings,
-)
+from helpers import SCRIPT, contents, exit_status, finish, start
 
 import vae_mnist
 
@@ -44,8 +38,15 @@ BAD_OPTIONS = {
 
 
 @pytest.mark.parametrize(("arguments", "culprit"), BAD_OPTIONS.values(), ids=BAD_OPTIONS)
-def test_a_bad_option_is_refused_in_one_line(arguments, culprit, small_file, refused):
-    assert culprit in refused("--data", small_file, *arguments)
+def test_a_bad_option_is_rejected_in_one_line(arguments, culprit, small_file, rejected):
+    assert culprit in rejected("--data", small_file, *arguments)
+
+
+@pytest.mark.parametrize("option", ["--output-dir=~/runs", "--output-dir=~/runs/"])
+def test_a_home_directory_is_expanded(option, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert vae_mnist.parse_arguments([option]).output_dir == tmp_path / "runs"
 
 
 @pytest.mark.parametrize(
@@ -59,7 +60,7 @@ def test_a_bad_option_is_refused_in_one_line(arguments, culprit, small_file, ref
         ("--seed=4294967295", "seed", 2**32 - 1),
     ],
 )
-def test_a_value_at_its_limit_is_taken(argument, name, value):
+def test_a_value_at_its_limit_is_accepted(argument, name, value):
     assert getattr(vae_mnist.parse_arguments([argument]), name) == value
 
 
@@ -120,81 +121,123 @@ def test_an_interrupt_ends_the_run_in_one_line_and_leaves_the_old_files(
 ):
     before = contents(output)
 
-    def press_ctrl_c(row):
+    def press_ctrl_c(table, epoch, logs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(vae_mnist, "print_row", press_ctrl_c)
+    monkeypatch.setattr(vae_mnist.EpochTable, "on_epoch_end", press_ctrl_c)
     assert exit_status("--data", small_file, "--epochs", 2, "--output-dir", output) == 130
     assert capsys.readouterr().err == "vae_mnist.py: interrupted\n"
     assert contents(output) == before
 
 
+class Unsavable(keras.layers.Layer):
+    """A layer that is not registered with Keras."""
+
+    def call(self, inputs):
+        return 2 * inputs
+
+
+@pytest.mark.parametrize("layer", [Unsavable, lambda: keras.layers.Lambda(lambda x: 2 * x)])
+def test_a_layer_that_cannot_be_saved_is_rejected_before_the_training(
+    layer, small_file, output, monkeypatch, capsys
+):
+    def build_decoder():
+        return keras.Sequential([keras.Input((2,)), layer(), keras.layers.Dense(784)])
+
+    monkeypatch.setattr(vae_mnist, "build_decoder", build_decoder)
+    monkeypatch.setattr(vae_mnist, "train", lambda *args, **kwargs: pytest.fail("it trains"))
+    before = contents(output)
+    assert exit_status("--data", small_file, "--output-dir", output) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("vae_mnist.py: error: Keras cannot save and load this model (")
+    assert err.endswith("by @keras.saving.register_keras_serializable()\n")
+    assert err.count("\n") == 1
+    assert contents(output) == before
+
+
+class UnsavableAdam(keras.optimizers.Adam):
+    """An optimizer that is not registered with Keras."""
+
+
+def test_an_optimizer_that_cannot_be_saved_is_rejected_before_the_training(
+    small_file, output, monkeypatch, capsys
+):
+    monkeypatch.setattr(vae_mnist, "adam", UnsavableAdam)
+    monkeypatch.setattr(vae_mnist, "train", lambda *args, **kwargs: pytest.fail("it trains"))
+    assert exit_status("--data", small_file, "--output-dir", output) == 2
+    assert "Keras cannot save and load this model (" in capsys.readouterr().err
+
+
 COLLAPSED = (
-    "note: the code has collapsed (KL below 0.05 nats): every image has the same "
-    "reconstruction; try another --seed or a smaller --kl-weight.\n"
+    "note: posterior collapse (KL below 0.05 nats): every image has the same reconstruction; try "
+    "another --seed or a smaller --kl-weight.\n"
 )
 
 
 @pytest.mark.parametrize(("kl", "expected"), [(0.0499, COLLAPSED), (0.05, "")])
-def test_a_collapsed_code_is_reported_in_one_line(
+def test_posterior_collapse_is_reported_in_one_line(
     kl, expected, eagerly, small_file, tmp_path, monkeypatch, capsys
 ):
     losses = vae_mnist.Losses(20.0 + kl, 20.0, kl)
     monkeypatch.setattr(vae_mnist, "evaluate", lambda *args, **kwargs: losses)
     monkeypatch.setattr(vae_mnist, "draw_figures", lambda *args: {})
+    monkeypatch.setattr(vae_mnist, "explorer_page", lambda *args: b"")
     arguments = ["--data", small_file, "--output-dir", tmp_path, "--epochs", 1]
     assert exit_status(*arguments) == 0
     assert capsys.readouterr().err == expected
 
 
-def test_a_run_that_collapses_says_so(small_file, tmp_path, monkeypatch, capsys):
+def test_a_run_with_posterior_collapse_reports_it(small_file, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(vae_mnist, "draw_figures", lambda *args: {})
     arguments = ["--data", small_file, "--output-dir", tmp_path / "new"]
     assert exit_status(*arguments, "--epochs", 40, "--kl-weight", 1000) == 0
     assert capsys.readouterr().err == COLLAPSED
 
 
-# ---- XLA -----------------------------------------------------------------------------------------
+# ---- What is printed -----------------------------------------------------------------------------
 
 
-def test_xla_is_used_where_it_is():
-    assert vae_mnist.xla_available() is True
+def test_a_path_that_the_console_cannot_encode_is_escaped(small_file, tmp_path):
+    """On a Chinese or a Western Windows, with paths in each other's letters."""
+    path = tmp_path / "größe 数字.npz"
+    path.write_bytes(small_file.read_bytes())
+    arguments = ["--data", path, "--epochs", 1, "--output-dir", tmp_path / "größe 数字"]
+    for encoding in ("cp936", "cp1252"):
+        status, out, _ = finish(start(SCRIPT, *arguments, PYTHONIOENCODING=encoding))
+        assert status == 0
+        assert "explorer.html in a browser" in out.splitlines()[-1]
 
 
-def test_without_xla_the_uncompiled_epoch_trains(monkeypatch, small_file, tmp_path, capsys):
-    ordinary_function = tf.function
+@pytest.mark.parametrize("stream", [None, BrokenPipeError, ValueError])
+def test_a_line_without_a_reader_ends_nothing(stream, monkeypatch):
+    class Stream:
+        encoding = "ascii"
 
-    def function(*args, jit_compile=None, **kwargs):
-        if not jit_compile:
-            return ordinary_function(*args, **kwargs)
+        def write(self, text):
+            raise stream
 
-        def fail(*args):
-            raise tf.errors.UnimplementedError(None, None, "no XLA in\nthis build")
+        def flush(self):
+            pass
 
-        return fail
-
-    monkeypatch.setattr(tf, "function", function)
-    monkeypatch.setattr(vae_mnist, "draw_figures", lambda *args: {})
-    arguments = ["--data", small_file, "--epochs", 1, "--output-dir", tmp_path]
-    assert exit_status(*arguments) == 0
-    assert capsys.readouterr().err == (
-        "note: XLA is not available here (no XLA in this build); training without it, more "
-        "slowly.\n"
-    )
+    monkeypatch.setattr(sys, "stdout", None if stream is None else Stream())
+    vae_mnist.say("größe")
 
 
 # ---- What is set for the process -----------------------------------------------------------------
 
 
-def test_neither_the_import_nor_a_run_sets_anything_for_the_process(finished_run):
-    assert process_settings() == SETTINGS_BEFORE_THE_IMPORT
+def test_neither_the_import_nor_a_run_sets_anything_for_the_process(
+    finished_run, settings_unchanged
+):
     tf.random.normal([3])  # raises where operations were made deterministic
 
 
 @pytest.mark.parametrize("devices", [[], ["a GPU"]], ids=["no GPU", "GPU"])
-def test_operations_are_made_deterministic_only_where_a_gpu_is_used(devices, monkeypatch):
+def test_operations_are_made_deterministic_only_where_a_gpu_is_used(
+    devices, monkeypatch, settings_unchanged
+):
     """The last lines of the script, run with the program itself replaced."""
-    _, _, lines = SCRIPT.read_text().rpartition('if __name__ == "__main__":\n')
+    _, _, lines = SCRIPT.read_text("utf-8").rpartition('if __name__ == "__main__":\n')
     asked = []
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: devices)
     monkeypatch.setattr(tf.config.experimental, "enable_op_determinism", lambda: asked.append(True))
@@ -203,8 +246,3 @@ def test_operations_are_made_deterministic_only_where_a_gpu_is_used(devices, mon
         exec("if True:\n" + lines, names)
     assert stop.value.code == 7
     assert asked == [True] * len(devices)
-    assert process_settings() == SETTINGS_BEFORE_THE_IMPORT
-
-
-def test_keras_runs_on_tensorflow_whatever_the_user_has_set():
-    assert keras.backend.backend() == "tensorflow"

@@ -1,9 +1,8 @@
-"""Evaluation: losses of a data set, codes of images, the vote of the neighbours."""
+"""Evaluation: losses of a data set, latent codes of images, k-NN accuracy."""
 
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from reference import Reference
 
 import vae_mnist
@@ -27,12 +26,6 @@ def epsilon():
 # ---- Losses --------------------------------------------------------------------------------------
 
 
-def test_the_losses_are_those_of_the_reference(model, reference, images, epsilon):
-    losses = vae_mnist.evaluate(model, images, epsilon)
-    assert losses._asdict() == pytest.approx(reference.losses(images, epsilon), rel=1e-5)
-    assert all(type(value) is float for value in losses)
-
-
 def test_each_image_has_its_losses(model, reference, images, epsilon):
     reconstruction, kl = vae_mnist.image_losses(model, images, epsilon)
     expected = [reference.losses(images[[i]], epsilon[[i]]) for i in range(60)]
@@ -45,6 +38,7 @@ def test_more_images_than_a_batch_have_the_mean_of_all(model, reference, data):
     epsilon = np.random.default_rng(0).standard_normal((1501, 2))
     losses = vae_mnist.evaluate(model, images, epsilon)
     assert losses._asdict() == pytest.approx(reference.losses(images, epsilon), rel=1e-5)
+    assert all(type(value) is float for value in losses)
 
 
 @pytest.mark.parametrize(
@@ -70,11 +64,11 @@ def test_without_noise_given_it_is_drawn_from_the_seed_of_keras(model, images):
 def test_the_noise_that_is_drawn_is_standard_normal(monkeypatch, model, data):
     drawn = []
 
-    def record(model, x, epsilon):
+    def record(x, epsilon, training=False):
         drawn.append(epsilon)
-        return tf.zeros(len(x)), tf.zeros(len(x))
+        return np.zeros(len(x)), np.zeros(len(x))
 
-    monkeypatch.setattr(vae_mnist, "loss_terms", record)
+    monkeypatch.setattr(model, "loss_terms", record)
     vae_mnist.evaluate(model, np.tile(data.x_test, (20, 1)))
     noise = np.concatenate(drawn)
     assert noise.shape == (20_000, 2)
@@ -82,30 +76,42 @@ def test_the_noise_that_is_drawn_is_standard_normal(monkeypatch, model, data):
     np.testing.assert_allclose(np.cov(noise.T), np.eye(2), atol=0.05)
 
 
-def test_an_epsilon_of_zero_stands_for_the_mean_codes(model, reference, images):
+def test_an_epsilon_of_zero_gives_the_losses_of_z_mean(model, reference, images):
     losses = vae_mnist.evaluate(model, images, epsilon=0)
     assert losses._asdict() == pytest.approx(reference.losses(images, 0), rel=1e-5)
 
 
-def test_noise_of_another_number_of_images_is_refused(model, images, epsilon):
-    with pytest.raises(ValueError, match="broadcast"):
-        vae_mnist.evaluate(model, images, epsilon[:59])
+def test_noise_reaches_the_model_as_float32(monkeypatch, model, images):
+    kinds = []
+
+    def record(x, epsilon, training=False):
+        kinds.append(epsilon.dtype)
+        return np.zeros(len(x)), np.zeros(len(x))
+
+    monkeypatch.setattr(model, "loss_terms", record)
+    for epsilon in (0, None, np.zeros((60, 2))):
+        vae_mnist.evaluate(model, images, epsilon)
+    assert kinds == 3 * [np.float32]
+
+
+@pytest.mark.parametrize("shape", [(59, 2), (60, 1), (2,), (60,)])
+def test_noise_of_another_shape_is_rejected(shape, model, images):
+    with pytest.raises(ValueError, match=r"cannot be broadcast; it must be 0 or \(60, 2\)"):
+        vae_mnist.evaluate(model, images, np.zeros(shape))
 
 
 def test_a_changed_loss_is_evaluated_as_it_is_now(model, images, epsilon):
-    before = vae_mnist.evaluate(model, images, epsilon)
     model.reconstruction_loss = "cross-entropy"
     model.kl_weight = 3.0
     changed = Reference(model.get_weights(), "cross-entropy", kl_weight=3)
     losses = vae_mnist.evaluate(model, images, epsilon)
     assert losses._asdict() == pytest.approx(changed.losses(images, epsilon), rel=1e-5)
-    assert losses.reconstruction > 2 * before.reconstruction
 
 
-# ---- Codes ---------------------------------------------------------------------------------------
+# ---- Latent codes --------------------------------------------------------------------------------
 
 
-def test_the_codes_are_those_of_the_reference(model, reference, data):
+def test_the_latent_codes_are_those_of_the_reference(model, reference, data):
     images = np.concatenate([data.x_test, data.x_train[:501]])  # more than a batch
     for values, expected in zip(
         vae_mnist.encode(model, images), reference.encode(images), strict=True
@@ -114,8 +120,8 @@ def test_the_codes_are_those_of_the_reference(model, reference, data):
         np.testing.assert_allclose(values, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("shape", [(784,), (28, 28), (28, 28, 1)])
-def test_a_single_image_has_one_code_and_one_loss(shape, model, reference, images, epsilon):
+@pytest.mark.parametrize("shape", [(784,), (28, 28)])
+def test_a_single_image_has_one_latent_code_and_one_loss(shape, model, reference, images, epsilon):
     image = images[5].reshape(shape)
     z_mean, _ = vae_mnist.encode(model, image)
     np.testing.assert_allclose(z_mean, reference.encode(images[5:6])[0], atol=1e-5)
@@ -124,40 +130,61 @@ def test_a_single_image_has_one_code_and_one_loss(shape, model, reference, image
     assert losses._asdict() == pytest.approx(expected, rel=1e-5)
 
 
-# ---- Neighbours ----------------------------------------------------------------------------------
+def test_every_function_of_images_rejects_pixels(model, data):
+    pixels = data.x_test[:20] / 255
+    for call in (
+        lambda: vae_mnist.encode(model, pixels),
+        lambda: vae_mnist.evaluate(model, pixels),
+        lambda: vae_mnist.train(model, pixels, data.x_validation, batch_size=20),
+        lambda: vae_mnist.train(model, data.x_train, pixels, batch_size=20),
+    ):
+        with pytest.raises(ValueError, match=r"^images are float64"):
+            call()
 
 
-def test_the_neighbours_vote():
+# ---- k-NN accuracy -------------------------------------------------------------------------------
+
+
+def test_the_most_frequent_label_of_the_neighbours_counts():
     codes = [[0, 0], [0, 1], [1, 0], [9, 9], [9, 8]]
     labels = [7, 7, 3, 3, 3]
-    # Of all five, three are 3: with fewer codes than 25 they all vote.
-    assert vae_mnist.neighbour_accuracy(codes, labels, [[0, 0], [9, 9]], [3, 7]) == 0.5
+    # With fewer codes than 25, all five are neighbours, and three of them are 3.
+    assert vae_mnist.knn_accuracy(codes, labels, [[0, 0], [9, 9]], [3, 7]) == 0.5
 
 
-def test_the_nearest_code_votes():
-    assert vae_mnist.neighbour_accuracy([[0, 0]], [7], [[1, 1]], [7]) == 1
+def test_a_single_code_is_the_neighbour_of_all():
+    assert vae_mnist.knn_accuracy([[0, 0]], [7], [[1, 1]], [7]) == 1
 
 
 @pytest.mark.parametrize(("winners", "expected"), [(12, 0.0), (13, 1.0)])
-def test_the_25_nearest_codes_vote_and_no_other(winners, expected):
+def test_the_25_nearest_codes_count_and_no_other(winners, expected):
     """Of 1s at growing distances from 0, then 2s: with 13 of 25 the 1s win, with 12 they lose."""
     codes = [[distance, 0] for distance in range(40)]
     labels = [1] * winners + [2] * (25 - winners) + [1] * 15
-    accuracy = vae_mnist.neighbour_accuracy(codes, labels, [[-0.1, 0]], [1])
-    assert accuracy == expected
+    assert vae_mnist.knn_accuracy(codes, labels, [[-0.1, 0]], [1]) == expected
 
 
-def test_the_distance_is_that_of_the_plane():
-    """The nearest 25 by the distance along both axes, not by one or by their sum."""
+def test_the_distance_is_euclidean():
     codes = [[3.0, 3.0]] * 25 + [[4.5, 0.0]] * 25  # 4.24 and 4.5 away, but 6 and 4.5 by their sums
-    assert vae_mnist.neighbour_accuracy(codes, [1] * 25 + [2] * 25, [[0, 0]], [1]) == 1
+    assert vae_mnist.knn_accuracy(codes, [1] * 25 + [2] * 25, [[0, 0]], [1]) == 1
 
 
-def test_well_separated_classes_are_told_apart():
-    rng = np.random.default_rng(0)
-    labels = rng.integers(0, 4, 2000)
-    codes = rng.standard_normal((2000, 2)) + 20 * np.stack([labels // 2, labels % 2], axis=-1)
-    halves = codes[:1000], labels[:1000], codes[1000:], labels[1000:]
-    assert vae_mnist.neighbour_accuracy(*halves) == 1
-    shuffled = rng.permutation(labels[1000:])
-    assert vae_mnist.neighbour_accuracy(*halves[:3], shuffled) == pytest.approx(0.25, abs=0.05)
+def test_labels_in_a_column_are_accepted():
+    codes, labels = np.eye(2), np.array([[4], [9]])
+    assert vae_mnist.knn_accuracy(codes, [4, 4], codes, labels) == 0.5
+    assert vae_mnist.knn_accuracy(codes, np.array([[4], [4]]), codes, [4, 9]) == 0.5
+
+
+BAD_LABELS = {
+    "one-hot": np.eye(2, dtype=int),
+    "too few": np.array([1]),
+    "fractions": np.array([0.5, 1.0]),
+    "text": np.array(["1", "2"]),
+}
+
+
+@pytest.mark.parametrize("labels", BAD_LABELS.values(), ids=BAD_LABELS)
+def test_labels_that_are_not_one_whole_number_each_are_rejected(labels):
+    for codes_labels, test_labels in ((labels, [1, 2]), ([1, 2], labels)):
+        with pytest.raises(ValueError, match="must be one whole number for each of 2"):
+            vae_mnist.knn_accuracy(np.eye(2), codes_labels, np.eye(2), test_labels)

@@ -21,7 +21,7 @@ class Pair:
     """The port and the original with the same weights, and what both are fed."""
 
     def __init__(self, data):
-        """Starts a session of the original; `reset` gives both the first weights again."""
+        """Start a session of the original; `reset` gives both the initial weights again."""
         vae_mnist.keras.utils.set_random_seed(0)
         self.model = vae_mnist.VAE(kl_weight=1 / BATCH)
         self.first_weights = [array.copy() for array in self.model.get_weights()]
@@ -36,7 +36,7 @@ class Pair:
         self.reset()
 
     def reset(self):
-        """Both start anew: weights, and the original's state of Adam."""
+        """Set the initial weights of both, and the original's state of Adam."""
         self.model.set_weights(self.first_weights)
         with self.original.graph.as_default():
             self.session.run(v1.global_variables_initializer())
@@ -47,7 +47,7 @@ class Pair:
 
     def x(self, step=0):
         """The pixels of a step, in [0, 1]."""
-        return vae_mnist.scale(self.images[self.order[step]])
+        return vae_mnist.to_pixels(self.images[self.order[step]])
 
     def run(self, fetches, step=0):
         """What the original's session computes for a step."""
@@ -55,22 +55,16 @@ class Pair:
         return self.session.run(fetches, feed)
 
     def train_original(self):
-        """Returns the original's weights after all steps."""
+        """Return the original's weights after all steps."""
         for step in range(STEPS):
             self.run(self.original.train, step)
         return self.session.run(list(self.original.variables.values()))
 
     def train_port(self, optimizer):
-        """Returns the port's weights after the same steps, one epoch of `train`."""
-        vae_mnist.train(
-            self.model,
-            self.images,
-            self.images[:1],
-            epochs=1,
-            batch_size=BATCH,
-            optimizer=optimizer,
-            rng=np.random.default_rng(SEED),
-        )
+        """Return the port's weights after the same steps, one epoch of `train`."""
+        self.model.compile(optimizer=optimizer, jit_compile=True)
+        settings = {"epochs": 1, "batch_size": BATCH, "rng": np.random.default_rng(SEED)}
+        vae_mnist.train(self.model, self.images, self.images[:1], **settings)
         return self.model.get_weights()
 
 
@@ -97,7 +91,7 @@ def test_the_layers_are_named_as_in_the_original(pair):
     assert names == ["h1", "z_mean", "z_log_sigma_sq", "h2", "reconstruction"]
 
 
-def test_the_weights_start_glorot_uniform_and_the_biases_zero(pair):
+def test_the_initial_weights_are_glorot_uniform_and_the_biases_zero(pair):
     for weights in pair.first_weights[::2]:
         limit = np.sqrt(6 / sum(weights.shape))
         assert 0.9 * limit < np.abs(weights).max() <= limit
@@ -126,18 +120,18 @@ def test_the_reconstruction_equals_the_original(pair):
 
 
 def test_the_squared_error_equals_the_original(pair):
-    squared_error, _ = vae_mnist.loss_terms(pair.model, pair.x(), pair.epsilon[0])
+    squared_error, _ = pair.model.loss_terms(pair.x(), pair.epsilon[0])
     expected = pair.run(pair.original.squared_error)
     np.testing.assert_allclose(tf.reduce_sum(squared_error), expected, rtol=1e-5)
 
 
 def test_the_kl_divergence_equals_the_original(pair):
-    _, kl = vae_mnist.loss_terms(pair.model, pair.x(), pair.epsilon[0])
+    _, kl = pair.model.loss_terms(pair.x(), pair.epsilon[0])
     np.testing.assert_allclose(kl, pair.run(pair.original.kl), **FLOAT32_ACCURACY)
 
 
 def test_the_objective_is_the_cost_of_the_listing_over_the_batch_size(pair):
-    terms = vae_mnist.loss_terms(pair.model, pair.x(), pair.epsilon[0])
+    terms = pair.model.loss_terms(pair.x(), pair.epsilon[0])
     loss = vae_mnist.mean_losses(*terms, pair.model.kl_weight).loss
     np.testing.assert_allclose(BATCH * loss, pair.run(pair.original.cost), rtol=1e-5)
 
@@ -145,7 +139,7 @@ def test_the_objective_is_the_cost_of_the_listing_over_the_batch_size(pair):
 @pytest.mark.parametrize("index", range(len(SHAPES)), ids=SHAPES)
 def test_a_gradient_is_that_of_the_listing_over_the_batch_size(pair, index):
     with tf.GradientTape() as tape:
-        terms = vae_mnist.loss_terms(pair.model, pair.x(), pair.epsilon[0])
+        terms = pair.model.loss_terms(pair.x(), pair.epsilon[0])
         loss = vae_mnist.mean_losses(*terms, pair.model.kl_weight).loss
     gradient = BATCH * tape.gradient(loss, pair.model.trainable_variables[index])
     expected = pair.run(pair.original.gradients[index])
@@ -184,17 +178,18 @@ def test_the_unscaled_epsilon_of_adam_hardly_matters(pair):
         assert difference < 0.05 * np.sqrt(np.mean((original - first) ** 2))
 
 
-def test_the_manifold_equals_the_double_loop_of_the_original(pair):
-    quantiles = norm.ppf(np.linspace(0.05, 0.95, 15))
+def test_the_manifold_equals_the_original_turned_over(pair):
+    """The listing fills its canvas from the top with ascending z_2; the port has z_2 upward."""
+    grid_x = grid_y = norm.ppf(np.linspace(0.05, 0.95, 15))
     canvas = np.empty((15 * 28, 15 * 28))
-    for row, z_2 in enumerate(quantiles[::-1]):  # from the top, where z_2 is highest
-        for column, z_1 in enumerate(quantiles):
-            feed = {pair.original.z: [[z_1, z_2]]}
-            digit = pair.session.run(pair.original.reconstruction, feed).reshape(28, 28)
-            canvas[28 * row : 28 * (row + 1), 28 * column : 28 * (column + 1)] = digit
+    for i, y in enumerate(grid_x):
+        for j, x in enumerate(grid_y):
+            digit = pair.session.run(pair.original.reconstruction, {pair.original.z: [[x, y]]})
+            canvas[28 * i : 28 * (i + 1), 28 * j : 28 * (j + 1)] = digit.reshape(28, 28)
+    rows_of_digits = canvas.reshape(15, 28, 15 * 28)
+    turned_over = rows_of_digits[::-1].reshape(15 * 28, 15 * 28)
     pixels = pair.model.decode_pixels(vae_mnist.manifold_codes())
     (axes,) = vae_mnist.manifold_figure(pixels).axes
     (picture,) = axes.images
-    np.testing.assert_allclose(picture.get_array(), canvas.clip(0, 1), **FLOAT32_ACCURACY)
-    assert picture.get_extent() == [0, 15, 0, 15]
+    np.testing.assert_allclose(picture.get_array(), turned_over.clip(0, 1), **FLOAT32_ACCURACY)
     assert picture.origin == "upper"

@@ -1,8 +1,11 @@
-"""The figures draw what they are given, whatever the data set."""
+"""The figures draw what they are given, whatever the data set and the style."""
 
+import keras
 import matplotlib
+import matplotlib.style
 import numpy as np
 import pytest
+from helpers import LOG_NAMES, LOSS_NAMES
 from matplotlib.colors import to_rgba
 from scipy.stats import norm
 
@@ -40,7 +43,7 @@ def test_the_scatter_has_a_colour_and_a_name_for_every_class(classes):
     np.testing.assert_allclose(colours, expected, atol=1 / 255)
 
 
-def test_the_scatter_shows_every_code_on_equal_axes():
+def test_the_scatter_shows_every_latent_code_on_equal_axes():
     z = np.random.default_rng(0).standard_normal((500, 2)) * [1, 3]
     scatter = vae_mnist.latent_scatter_figure(z, np.zeros(500, int)).axes[0]
     np.testing.assert_array_equal(scatter.collections[0].get_offsets(), z)
@@ -56,7 +59,7 @@ def test_the_scatter_has_room_for_codes_on_the_negative_side():
     assert scatter.get_xlim() == pytest.approx((-5.25, 5.25))
 
 
-def test_codes_of_three_numbers_are_no_plane():
+def test_the_scatter_rejects_three_latent_dimensions():
     with pytest.raises(ValueError, match="too many values"):
         vae_mnist.latent_scatter_figure(np.zeros((5, 3)), np.zeros(5, int))
 
@@ -76,9 +79,17 @@ def test_colours_go_with_the_class_where_the_codes_lack_one():
     np.testing.assert_allclose(colours, [to_rgba(PETROFF[label]) for label in labels])
 
 
-def test_classes_that_lack_a_label_are_refused():
+@pytest.mark.parametrize("classes", [["zero", "one"], [0, 2], [1, 2]])
+def test_classes_that_lack_a_label_are_rejected(classes):
     with pytest.raises(ValueError, match="classes must hold every label"):
-        vae_mnist.latent_scatter_figure(np.eye(2), [0, 1], classes=["zero", "one"])
+        vae_mnist.latent_scatter_figure(np.eye(2), [0, 1], classes=classes)
+
+
+def test_the_scatter_accepts_labels_in_a_column_and_rejects_one_hot_labels():
+    scatter, _ = vae_mnist.latent_scatter_figure(np.eye(2), np.array([[4], [1]])).axes
+    assert texts(scatter) == ["1", "4"]
+    with pytest.raises(ValueError, match="not one-hot"):
+        vae_mnist.latent_scatter_figure(np.eye(2), np.eye(2, dtype=int))
 
 
 def test_names_for_the_classes_are_not_taken_for_them():
@@ -115,17 +126,33 @@ def test_the_name_of_a_single_code_does_not_cover_it():
     assert 0 < box.y0 - y < box.height
 
 
-def test_names_are_left_out_only_where_they_are_near():
-    """With axes to 1.05 * 18, a name 1 away is left out, and one 1.1 away is written."""
-    z = np.array([[18, 18], [0, 0], [0, 0], [0, 1], [0, 1], [5, 0], [5, 0], [5, 1.1], [5, 1.1]])
-    scatter, _ = vae_mnist.latent_scatter_figure(z, np.array([0, 1, 1, 2, 2, 3, 3, 4, 4])).axes
-    assert texts(scatter) == ["0", "1", "3", "4"]
+@pytest.mark.parametrize("style", ["default", "dark_background"])
+@pytest.mark.parametrize("count", [2, 10, 47])
+def test_names_of_classes_at_one_place_do_not_overlap_and_stay_near(count, style):
+    labels = np.repeat(np.arange(count), 3)
+    z = 0.5 + 0.001 * np.random.default_rng(0).standard_normal((len(labels), 2))
+    with matplotlib.style.context(style):
+        figure = vae_mnist.latent_scatter_figure(z, labels)
+    figure.draw_without_rendering()
+    names = figure.axes[0].texts
+    assert [name.get_text() for name in names] == [str(label) for label in range(count)]
+    boxes = [name.get_window_extent() for name in names]
+    overlapping = [a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i]]
+    assert np.mean(overlapping) <= (0 if count <= 10 else 0.03)
+    places = np.array([name.get_position() for name in names])
+    assert np.abs(places - 0.5).max() < (0.5 if count <= 10 else 1.2)
+    inside = figure.axes[0].get_window_extent()
+    assert all(inside.x0 < box.x0 and box.x1 < inside.x1 for box in boxes)
 
 
-def test_class_names_that_would_overlap_are_left_to_the_colour_bar():
-    z = np.array([[0, 0], [0.01, 0], [2, 2]])
-    scatter, _ = vae_mnist.latent_scatter_figure(z, np.array([4, 9, 1])).axes
-    assert texts(scatter) == ["1", "4"]
+def test_a_name_with_room_is_not_moved():
+    z = np.array([[2, 2], [0, 0], [0.01, 0]])
+    scatter, _ = vae_mnist.latent_scatter_figure(
+        np.repeat(z, 3, axis=0), np.repeat([7, 4, 9], 3)
+    ).axes
+    places = {text.get_text(): text.get_position() for text in scatter.texts}
+    assert places["7"] == (2, 2)
+    assert places["4"][0] < 0 < 0.01 < places["9"][0]
 
 
 def test_the_manifold_runs_as_the_scatter_does():
@@ -170,28 +197,53 @@ def test_reconstructions_stand_under_their_originals(count):
     assert labels == ["original"] + (count - 1) * [""] + ["reconstruction"] + (count - 1) * [""]
 
 
-@pytest.fixture
-def other_style():
-    """A user's settings of matplotlib that would change pictures."""
-    with matplotlib.rc_context({"image.origin": "lower", "image.interpolation": "bicubic"}):
+STYLES = ["default", "dark_background", "ggplot", "seaborn-v0_8", "classic", "Solarize_Light2"]
+
+
+@pytest.fixture(params=STYLES)
+def style(request):
+    with matplotlib.style.context(request.param):
         yield
 
 
-def test_images_stand_upright_in_fixed_grey_levels_whatever_the_style(other_style):
-    figures = (
-        vae_mnist.reconstructions_figure(np.zeros((2, 784)), np.ones((2, 784))),
-        vae_mnist.manifold_figure(np.full((225, 784), 0.5)),
-    )
+def luminance(colour):
+    return np.dot(to_rgba(colour)[:3], (0.3, 0.6, 0.1))
+
+
+def test_images_stand_upright_in_fixed_grey_levels_without_a_grid_in_every_style(style):
+    with matplotlib.rc_context({"image.origin": "lower", "image.interpolation": "bicubic"}):
+        figures = (
+            vae_mnist.reconstructions_figure(np.zeros((2, 784)), np.ones((2, 784))),
+            vae_mnist.manifold_figure(np.full((225, 784), 0.5)),
+            vae_mnist.samples_figure(np.full((64, 784), 0.5)),
+        )
     for figure in figures:
+        figure.draw_without_rendering()
         for panel in figure.axes:
             (picture,) = panel.images
             assert picture.origin == "upper"
             assert picture.get_clim() == (0, 1)
             assert picture.get_interpolation() == "nearest"
             np.testing.assert_array_equal(picture.cmap([0.0, 1.0])[:, :3], [[0, 0, 0], [1, 1, 1]])
+            lines = [*panel.get_xgridlines(), *panel.get_ygridlines()]
+            assert not any(line.get_visible() for line in lines)
 
 
-NO_PIXELS = {
+def test_the_marks_of_the_scatter_stand_out_in_every_style(style):
+    scatter, bar = vae_mnist.latent_scatter_figure(np.eye(2), [4, 9]).axes
+    background = luminance(scatter.get_facecolor())
+    (square,) = scatter.patches
+    assert abs(luminance(square.get_edgecolor()) - background) > 0.5
+    for name in scatter.texts:
+        assert abs(luminance(name.get_color()) - background) > 0.5
+        (halo,) = name.get_path_effects()
+        assert luminance(halo._gc["foreground"]) == background
+    for panel in (scatter, bar):
+        lines = [*panel.get_xgridlines(), *panel.get_ygridlines()]
+        assert not any(line.get_visible() for line in lines)
+
+
+BAD_PIXELS = {
     "bytes": np.full((225, 784), 200, np.uint8),
     "below 0": np.full((225, 784), -0.01),
     "above 1": np.full((225, 784), 1.01),
@@ -199,15 +251,16 @@ NO_PIXELS = {
 }
 
 
-@pytest.mark.parametrize("values", NO_PIXELS.values(), ids=NO_PIXELS)
-def test_what_are_no_pixels_is_not_drawn(values):
+@pytest.mark.parametrize("values", BAD_PIXELS.values(), ids=BAD_PIXELS)
+def test_figures_reject_pixels_outside_0_1(values):
     pixels = np.zeros((2, 784))
     for draw in (
         lambda: vae_mnist.manifold_figure(values),
+        lambda: vae_mnist.samples_figure(values[:64]),
         lambda: vae_mnist.reconstructions_figure(values[:2], pixels),
         lambda: vae_mnist.reconstructions_figure(pixels, values[:2]),
     ):
-        with pytest.raises(ValueError, match=r"pixels must be in \[0, 1\]: see `scale`"):
+        with pytest.raises(ValueError, match=r"pixels must be in \[0, 1\]: see `to_pixels`"):
             draw()
 
 
@@ -216,18 +269,52 @@ def test_each_original_needs_its_reconstruction():
         vae_mnist.reconstructions_figure(np.zeros((3, 784)), np.zeros((2, 784)))
 
 
+@pytest.mark.parametrize(
+    ("draw", "shape"),
+    [
+        (vae_mnist.manifold_figure, (784, 225)),
+        (vae_mnist.manifold_figure, (224, 784)),
+        (vae_mnist.samples_figure, (784, 64)),
+        (vae_mnist.samples_figure, (8, 8, 784)),
+    ],
+)
+def test_figures_reject_pixels_of_another_shape(draw, shape):
+    with pytest.raises(ValueError, match=r"pixels must be \[\d+, 784\], not \["):
+        draw(np.zeros(shape))
+
+
+def test_samples_are_shown_row_by_row():
+    pixels = np.repeat(np.linspace(0, 1, 64)[:, None], 784, axis=1)
+    (axes,) = vae_mnist.samples_figure(pixels).axes
+    picture = axes.images[0].get_array()
+    assert picture.shape == (8 * 28, 8 * 28)
+    np.testing.assert_array_equal(picture[::28, ::28].ravel(), pixels[:, 0])
+    assert not [*axes.get_xticks(), *axes.get_yticks()]
+
+
+def test_an_image_keeps_its_orientation_among_the_samples():
+    digit = np.linspace(0, 1, 784)
+    (axes,) = vae_mnist.samples_figure(np.tile(digit, (64, 1))).axes
+    np.testing.assert_array_equal(axes.images[0].get_array()[28:56, 56:84].ravel(), digit)
+
+
+def history_of(epochs):
+    return {
+        name: [10 * index + epoch for epoch in range(epochs)]
+        for index, name in enumerate(LOG_NAMES)
+    }
+
+
 def test_the_curves_are_those_of_the_history():
-    fields = vae_mnist.Losses._fields
-    names = ["epoch", *(prefix + name for prefix in ("", "validation_") for name in fields)]
-    history = [dict(zip(names, range(first, first + len(names)), strict=True)) for first in (1, 2)]
-    panels = vae_mnist.training_curves_figure(history).axes
+    logs = history_of(2)
+    panels = vae_mnist.training_curves_figure(logs).axes
     titles = [panel.get_title() for panel in panels]
     assert titles == ["loss", "reconstruction loss", "KL divergence"]
     columns = [panel.get_subplotspec().colspan.start for panel in panels]
     assert columns == [0, 1, 2]
-    for panel, name in zip(panels, fields, strict=True):
-        for line, split in zip(panel.lines, (name, f"validation_{name}"), strict=True):
-            expected = [[row["epoch"], row[split]] for row in history]
+    for panel, name in zip(panels, LOSS_NAMES, strict=True):
+        for line, split in zip(panel.lines, (name, f"val_{name}"), strict=True):
+            expected = list(zip((1, 2), logs[split], strict=True))
             np.testing.assert_array_equal(line.get_xydata(), expected)
         assert (panel.get_xlabel(), panel.get_ylabel()) == ("epoch", "nats per image")
         legend = panel.get_legend()
@@ -237,26 +324,20 @@ def test_the_curves_are_those_of_the_history():
         assert [line.get_linestyle() for line in panel.lines] == ["-", "--"]
 
 
-def test_only_whole_epochs_are_numbered():
-    names = ["epoch", "loss", "reconstruction", "kl"]
-    names += [f"validation_{name}" for name in names[1:]]
-    history = [dict.fromkeys(names, epoch) | {"epoch": epoch} for epoch in (1, 2, 3)]
-    figure = vae_mnist.training_curves_figure(history)
-    figure.draw_without_rendering()
-    for panel in figure.axes:
-        assert all(tick == round(tick) for tick in panel.get_xticks())
-
-
-def test_the_curves_of_a_history_read_from_a_file_are_the_same():
-    """Where every number is a text."""
-    names = ["epoch", "loss", "reconstruction", "kl"]
-    names += [f"validation_{name}" for name in names[1:]]
-    history = [dict.fromkeys(names, 10.5 * epoch) | {"epoch": epoch} for epoch in (1, 2, 3)]
-    texts = [{name: str(value) for name, value in row.items()} for row in history]
+def test_the_curves_of_a_history_object_are_those_of_its_dict():
+    history = keras.callbacks.History()
+    history.history = history_of(3)
     for panel, expected in zip(
-        vae_mnist.training_curves_figure(texts).axes,
         vae_mnist.training_curves_figure(history).axes,
+        vae_mnist.training_curves_figure(history.history).axes,
         strict=True,
     ):
         for line, expected_line in zip(panel.lines, expected.lines, strict=True):
             np.testing.assert_array_equal(line.get_xydata(), expected_line.get_xydata())
+
+
+def test_only_whole_epochs_are_numbered():
+    figure = vae_mnist.training_curves_figure(history_of(3))
+    figure.draw_without_rendering()
+    for panel in figure.axes:
+        assert all(tick == round(tick) for tick in panel.get_xticks())

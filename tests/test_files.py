@@ -1,9 +1,10 @@
 """Files: whatever happens while they are written, each is whole, the old one or the new one."""
 
 import os
+import re
 
 import pytest
-from conftest import OUTPUT_FILES, contents, exit_status
+from helpers import OUTPUT_FILES, contents, exit_status
 
 import vae_mnist
 
@@ -12,7 +13,7 @@ NEW = {name: f"new {name}".encode() for name in OUTPUT_FILES}
 
 
 def writers(moment=None, error=None):
-    """Functions that write NEW; that number `moment` raises `error` half-way."""
+    """Return functions that write NEW; that of number `moment` raises `error` half-way."""
 
     def write(path, index, content):
         path.write_bytes(content[: len(content) // 2])
@@ -26,9 +27,9 @@ def writers(moment=None, error=None):
     }
 
 
-def test_files_are_written_and_then_told(tmp_path, capsys):
+def test_files_are_written_and_printed(tmp_path, capsys):
     directory = tmp_path / "a" / "b"
-    vae_mnist.write_files(directory, writers())
+    assert vae_mnist.write_files(directory, writers()) == {}
     assert contents(directory) == NEW
     assert capsys.readouterr().out == "".join(f"wrote {directory / name}\n" for name in NEW)
 
@@ -43,43 +44,47 @@ def test_new_files_take_the_place_of_the_old_ones(output):
     assert contents(output) == NEW
 
 
-@pytest.mark.parametrize("moment", range(len(NEW)))
+@pytest.mark.parametrize("moment", [0, 4, len(NEW) - 1])
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), ZeroDivisionError()], ids=["^C", "bug"])
-def test_what_breaks_off_the_writing_leaves_the_old_files(moment, error, output, capsys):
+def test_an_interrupt_or_a_bug_leaves_each_file_old_or_new(moment, error, output):
     with pytest.raises(type(error)):
         vae_mnist.write_files(output, writers(moment, error))
-    assert contents(output) == OLD
-    assert capsys.readouterr().out == ""
+    names = list(NEW)
+    expected = {name: NEW[name] for name in names[:moment]}
+    expected |= {name: OLD[name] for name in names[moment:]}
+    assert contents(output) == expected
 
 
-@pytest.mark.parametrize("moment", range(len(NEW)))
-def test_what_breaks_off_the_moving_leaves_each_file_old_or_new(moment, output, monkeypatch):
-    replace = os.replace
-    calls = []
-
-    def break_off(*paths):
-        if len(calls) == moment:
-            raise KeyboardInterrupt
-        calls.append(paths)
-        replace(*paths)
-
-    monkeypatch.setattr(os, "replace", break_off)
-    with pytest.raises(KeyboardInterrupt):
-        vae_mnist.write_files(output, writers())
-    files = contents(output)
-    assert files.keys() == OLD.keys()
-    assert [name for name in NEW if files[name] == NEW[name]] == list(NEW)[:moment]
-    assert [name for name in OLD if files[name] == OLD[name]] == list(OLD)[moment:]
-
-
-def test_a_full_disk_is_told_in_one_line_and_leaves_the_old_files(output):
+@pytest.mark.parametrize("moment", [0, 4, len(NEW) - 1])
+def test_a_file_that_fails_is_named_and_the_others_are_written(moment, output, capsys):
+    failed = list(NEW)[moment]
     error = OSError(28, "No space left on device")
-    with pytest.raises(vae_mnist.InputError) as told:
-        vae_mnist.write_files(output, writers(3, error))
-    assert str(told.value) == (
-        f"{output}: cannot be written (No space left on device); mend that or use another directory"
+    failures = vae_mnist.write_files(output, writers(moment, error))
+    assert failures == {failed: "No space left on device"}
+    assert contents(output) == NEW | {failed: OLD[failed]}
+    assert str(output / failed) not in capsys.readouterr().out
+
+
+def test_a_locked_file_ends_a_run_in_one_line_that_names_it(
+    eagerly, small_file, output, monkeypatch, capsys
+):
+    """As a spreadsheet locks the file that it shows, on Windows."""
+    replace = os.replace
+
+    def refuse(source, target):
+        if os.path.basename(target) == "history.csv":
+            raise PermissionError(13, "Permission denied", str(source), 13, str(target))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    assert exit_status("--data", small_file, "--epochs", 1, "--output-dir", output) == 2
+    files = contents(output)
+    assert {name for name in OLD if files[name] == OLD[name]} == {"history.csv"}
+    assert capsys.readouterr().err == (
+        f"note: history.csv in {output}: of an earlier run, not of this model.\n"
+        f"vae_mnist.py: error: cannot write {output / 'history.csv'} (Permission denied); close "
+        "programs that use it, or give another --output-dir\n"
     )
-    assert contents(output) == OLD
 
 
 def test_a_disk_that_fills_up_ends_a_run_in_one_line(eagerly, small_file, output, capsys):
@@ -91,6 +96,9 @@ def test_a_disk_that_fills_up_ends_a_run_in_one_line(eagerly, small_file, output
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     err = capsys.readouterr().err
-    assert err.startswith(f"vae_mnist.py: error: {output}: cannot be written (")
-    assert err.count("\n") == 1
-    assert contents(output) == OLD
+    note, error = err.splitlines()
+    assert re.match(r"note: .*vae\.keras.* of an earlier run", note)
+    assert error.startswith(f"vae_mnist.py: error: cannot write {output / 'vae.keras'} (")
+    files = contents(output)
+    assert files["vae.keras"] == OLD["vae.keras"]
+    assert files["history.csv"].startswith(b"epoch,")

@@ -1,63 +1,44 @@
-"""The page holds model and codes to the last bit, and nothing else gets into it."""
+"""The page holds model, latent codes and training exactly, and nothing else gets into it."""
 
 import re
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from helpers import LOSS_NAMES, ROOT, finish, start
 from page_content import array, content_of, grey_levels
 
 import explorer
 import vae_mnist
 
 HOSTILE = "</script><script>alert(1)</script><!-- \" ' & \udcff \u2028"
-LOSSES = {"loss": 20.0, "reconstruction": 17.0, "kl": 3.0}
 
 
 @pytest.fixture
-def z_mean(model, data):
-    z_mean, _ = vae_mnist.encode(model, data.x_test)
-    return z_mean
+def make_page(model, data):
+    """Make a page of an untrained model, with some arguments or fields of the data replaced."""
 
-
-@pytest.fixture
-def make_page(model, data, z_mean):
-    """Makes a page of an untrained model, with some arguments replaced."""
-
-    def make(**changes):
-        arguments = {
-            "encoder": model.encoder,
-            "decoder": model.decoder,
-            "name": "MNIST",
-            "images": data.x_test,
-            "labels": data.y_test,
-            "classes": data.classes,
-            "colours": vae_mnist.CLASS_COLOURS,
-            "z_mean": z_mean,
-            "pixels": model.decode_pixels(z_mean[:40]),
-            "image_losses": vae_mnist.image_losses(model, data.x_test[:40], epsilon=0),
-            "losses": LOSSES,
-            "reconstruction_loss": "squared-error",
-            "kl_weight": 1.0,
-            "edge": 1.6449,
-        }
-        return explorer.make_page(**arguments | changes)
+    def make(recorder=None, losses=None, edge=1.6449, **changes):
+        colours = vae_mnist.CLASS_COLOURS
+        changed = data._replace(**{"name": "MNIST"} | changes)
+        return explorer.make_page(
+            model, changed, recorder, losses=losses, colours=colours, edge=edge
+        )
 
     return make
 
 
-def moments(codes):
-    """How a plane unfolded, of the codes of every epoch: ten images, each of one grey level."""
+def recorder_of(codes, data):
+    """Return a Recorder that holds these codes of each epoch, and one grey level for each strip."""
+    recorder = explorer.Recorder(data.x_test[: len(codes[0])], data.y_test[: len(codes[0])])
+    recorder.codes = list(codes)
     levels = np.linspace(0, 1, len(codes))
-    return [(z, np.full((10, 784), level)) for z, level in zip(codes, levels, strict=True)]
+    recorder.strips = [np.full((10, 784), level) for level in levels]
+    recorder.losses = [dict.fromkeys(LOSS_NAMES, 10.0 + epoch) for epoch in range(len(codes) - 1)]
+    return recorder
 
 
-def history_of(epochs):
-    losses = {"validation_loss": 20.0, "validation_reconstruction": 17.0, "validation_kl": 3.0}
-    return [{"epoch": epoch} | losses for epoch in range(1, epochs + 1)]
-
-
-def test_weights_codes_labels_and_images_come_back_bit_for_bit(make_page, model, data, z_mean):
+def test_weights_codes_labels_and_images_are_stored_bit_for_bit(make_page, model, data):
+    z_mean, _ = vae_mnist.encode(model, data.x_test)
     content = content_of(make_page())
     parts = content["model"]
     steps = [step for part in ("shared", "mean", "logVariance", "decoder") for step in parts[part]]
@@ -74,83 +55,132 @@ def test_weights_codes_labels_and_images_come_back_bit_for_bit(make_page, model,
     assert content["side"] == 28
 
 
-def test_the_page_says_which_loss_and_how_the_test_images_do(make_page):
-    content = content_of(make_page())
+def test_the_test_losses_are_those_given(make_page, model, data):
+    losses = vae_mnist.evaluate(model, data.x_test)
+    content = content_of(make_page(losses=losses))
     assert content["reconstructionLoss"] == "squared-error"
-    assert content["testLosses"] == LOSSES
+    assert content["testLosses"] == losses._asdict()
     assert content["edge"] == 1.6449
     assert content["collapsed"] is False
+
+
+def test_without_test_losses_they_are_evaluated_with_sampled_codes(make_page, model, data):
+    model.kl_weight = 3.0
+    expected = vae_mnist.evaluate(model, data.x_test)
+    losses = content_of(make_page())["testLosses"]
+    assert losses == pytest.approx(expected._asdict(), rel=0.01)
+    assert losses["loss"] == pytest.approx(losses["reconstruction"] + 3 * losses["kl"])
+
+
+@pytest.mark.parametrize(("scale", "expected"), [(1.0, False), (0.0, True)])
+def test_posterior_collapse_is_stated(scale, expected, make_page, model):
+    for layer in ("z_mean", "z_log_sigma_sq"):
+        kernel = model.encoder.get_layer(layer).kernel
+        kernel.assign(scale * kernel)
+    assert content_of(make_page())["collapsed"] is expected
+
+
+def test_page_and_script_call_the_same_kl_divergence_posterior_collapse():
+    assert explorer.COLLAPSED_KL == vae_mnist.COLLAPSED_KL
 
 
 # ---- The training --------------------------------------------------------------------------------
 
 
-def unfolding_of(make_page, codes):
-    unfolding = moments(codes)
-    page = make_page(history=history_of(len(codes) - 1), unfolding=unfolding)
-    return content_of(page)["unfolding"]
+def test_the_recorder_keeps_codes_reconstructions_and_losses_of_each_epoch(
+    eagerly, train, model, data
+):
+    recorder = explorer.Recorder(data.x_test[:50].reshape(-1, 28, 28), data.y_test[:50])
+    before, _ = vae_mnist.encode(model, data.x_test[:50])
+    history = train(model, epochs=2, callbacks=recorder).history
+    after, _ = vae_mnist.encode(model, data.x_test[:50])
+    assert len(recorder.codes) == len(recorder.strips) == 3
+    np.testing.assert_allclose(recorder.codes[0], before, atol=1e-6)
+    np.testing.assert_allclose(recorder.codes[2], after, atol=1e-6)
+    pixels = model.decode_pixels(after[recorder.strip_images])
+    np.testing.assert_allclose(recorder.strips[2], pixels, atol=1e-5)
+    for name in LOSS_NAMES:
+        assert [losses[name] for losses in recorder.losses] == history[f"val_{name}"]
 
 
-def test_codes_of_the_epochs_come_back_to_half_a_step(make_page):
+def test_a_second_training_is_recorded_after_the_first(eagerly, train, model, data):
+    recorder = explorer.Recorder(data.x_test[:50], data.y_test[:50])
+    for _ in range(2):
+        train(model, callbacks=recorder)
+    assert (len(recorder.codes), len(recorder.losses)) == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ([5, 5, 1, 0, 5, 1] + 34 * [5], [3, 2, 0, 1, 4, 5, 6, 7, 8, 9]),
+        (np.arange(50), range(10)),
+        (12 * [7] + [2], [12, 0, 1, 2, 3, 4, 5, 6, 7, 8]),
+        (40 * [7] + [2], range(10)),
+        ([[3], [1]], [1, 0]),
+    ],
+)
+def test_the_strip_shows_ten_of_the_first_forty_images_of_as_many_classes(labels, expected):
+    images = np.full((len(labels), 784), 9, np.uint8)
+    assert explorer.Recorder(images, labels).strip_images.tolist() == list(expected)
+
+
+def test_the_recorder_rejects_pixels():
+    with pytest.raises(TypeError, match="images must be uint8, from 0 to 255, not float64"):
+        explorer.Recorder(np.zeros((5, 784)), np.arange(5))
+
+
+def test_recorded_codes_are_stored_to_half_a_step(make_page, data):
     z = np.random.default_rng(0).standard_normal((50, 2), dtype=np.float32)
     codes = [0.1 * z, -2.0 * np.abs(z), z]
-    content = unfolding_of(make_page, codes)
+    content = content_of(make_page(recorder_of(codes, data)))["unfolding"]
     assert content["images"] == 50
     assert content["step"] == pytest.approx(2 * np.abs(z).max() / 32767)
     numbers = array(content["codes"], "<i2").reshape(3, 50, 2)
     np.testing.assert_allclose(
         numbers * content["step"], codes, rtol=0, atol=0.501 * content["step"]
     )
-    assert content["validationLosses"] == 2 * [{"loss": 20.0, "reconstruction": 17.0, "kl": 3.0}]
+    assert content["validationLosses"] == [dict.fromkeys(LOSS_NAMES, x) for x in (10.0, 11.0)]
 
 
-def test_codes_that_are_all_zero_come_back_as_zeros(make_page):
-    content = unfolding_of(make_page, [np.zeros((5, 2))])
+def test_codes_that_are_all_zero_are_stored_as_zeros(make_page, data):
+    content = content_of(make_page(recorder_of([np.zeros((5, 2))], data)))["unfolding"]
     assert content["step"] > 0
     assert not array(content["codes"], "<i2").any()
 
 
-def test_a_long_training_keeps_the_codes_of_fewer_images(make_page, monkeypatch):
+def test_a_long_training_keeps_the_codes_of_fewer_images(make_page, data, monkeypatch):
     monkeypatch.setattr(explorer, "UNFOLDING_CODES", 29)
-    content = unfolding_of(make_page, 3 * [np.ones((50, 2))])
+    content = content_of(make_page(recorder_of(3 * [np.ones((50, 2))], data)))["unfolding"]
     assert content["images"] == 9
     assert len(array(content["codes"], "<i2")) == 3 * 9 * 2
 
 
-def strip_levels(content):
-    """The first grey level, from 0 to 1, of each image of the strips."""
-    return grey_levels(content["strips"][::784]).reshape(-1, 10)
+@pytest.mark.parametrize(
+    ("count", "epochs"), [(4, [0, 1, 2, 3]), (51, list(range(51))), (201, list(range(0, 201, 4)))]
+)
+def test_reconstructions_of_51_epochs_are_stored_from_the_first_to_the_last(
+    count, epochs, make_page, data
+):
+    content = content_of(make_page(recorder_of(count * [np.ones((50, 2))], data)))["unfolding"]
+    assert content["stripEpochs"] == epochs
+    assert (
+        content["stripImages"]
+        == explorer.Recorder(data.x_test[:50], data.y_test[:50]).strip_images.tolist()
+    )
+    first_pixels = grey_levels(content["strips"][::784]).reshape(-1, 10)
+    assert len(content["strips"]) == len(epochs) * 10 * 784
+    levels = np.linspace(0, 1, count)[epochs]
+    np.testing.assert_allclose(first_pixels, np.outer(levels, np.ones(10)), atol=0.501 / 63)
 
 
-def test_the_strips_hold_the_pixels_of_each_epoch(make_page):
-    content = unfolding_of(make_page, 4 * [np.ones((50, 2))])
-    assert content["stripEpochs"] == [0, 1, 2, 3]
-    assert len(content["strips"]) == 4 * 10 * 784
-    np.testing.assert_allclose(strip_levels(content), np.outer([0, 1 / 3, 2 / 3, 1], np.ones(10)))
-
-
-def test_of_many_epochs_51_strips_are_kept_from_the_first_to_the_last(make_page):
-    content = unfolding_of(make_page, 201 * [np.ones((50, 2))])
-    assert content["stripEpochs"] == list(range(0, 201, 4))
-    assert strip_levels(content)[[0, -1], 0].tolist() == [0, 1]
-
-
-def test_a_page_without_a_training_has_none_of_it(make_page):
+def test_a_page_without_a_training_has_none_of_it(make_page, data):
     assert content_of(make_page())["unfolding"] is None
-
-
-def test_epochs_without_their_codes_are_refused(make_page, z_mean):
-    with pytest.raises(ValueError, match="before the training and after each epoch"):
-        make_page(history=history_of(1), unfolding=moments([z_mean]))
+    untrained = explorer.Recorder(data.x_test[:50], data.y_test[:50])
+    assert content_of(make_page(untrained))["unfolding"] is None
 
 
 # ---- The file ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("shape", [(1000, 3), (999, 2)])
-def test_codes_that_are_not_of_the_test_images_are_refused(shape, make_page):
-    with pytest.raises(ValueError, match="reshape"):
-        make_page(z_mean=np.zeros(shape, np.float32))
 
 
 @pytest.mark.parametrize("field", ["name", "class"])
@@ -159,7 +189,7 @@ def test_a_hostile_text_stays_text(field, make_page):
         assert content_of(make_page(name=HOSTILE))["name"] == HOSTILE
     else:
         classes = np.array([HOSTILE, *map(str, range(1, 10))], dtype=object)
-        page = make_page(classes=classes, labels=classes[np.arange(1000) % 10])
+        page = make_page(classes=classes, y_test=classes[np.arange(1000) % 10])
         assert content_of(page)["classes"][0] == HOSTILE
 
 
@@ -174,12 +204,12 @@ def test_equal_content_gives_equal_bytes(make_page):
     assert make_page() == make_page()
 
 
-def test_a_page_of_mnist_has_at_most_3_4_megabytes(make_page, data, z_mean):
+def test_a_page_of_mnist_has_at_most_3_4_megabytes(make_page, data):
+    recorder = recorder_of(51 * [np.ones((1000, 2))], data)
+    recorder.codes = 51 * [np.ones((2000, 2))]
+    recorder.x = np.ones((2000, 784))
     page = make_page(
-        labels=np.tile(data.y_test, 10),
-        z_mean=np.tile(z_mean, (10, 1)),
-        history=history_of(50),
-        unfolding=moments(51 * [np.tile(z_mean, (2, 1))]),
+        recorder, x_test=np.tile(data.x_test, (10, 1)), y_test=np.tile(data.y_test, 10)
     )
     assert 3.2e6 < len(page) < 3.4e6
 
@@ -191,14 +221,14 @@ def test_a_number_that_json_does_not_know_is_a_bug(make_page):
 
 def test_labels_are_numbered_by_the_classes(make_page, data):
     labels = np.where(data.y_test == 0, 4, data.y_test)
-    content = content_of(make_page(labels=10 + labels, classes=np.arange(10, 20)))
+    content = content_of(make_page(y_test=10 + labels, classes=np.arange(10, 20)))
     assert content["classes"] == [str(label) for label in range(10, 20)]
     assert content["colours"] == list(vae_mnist.CLASS_COLOURS)
     np.testing.assert_array_equal(array(content["labels"], "<u2"), labels)
 
 
 def test_the_template_by_itself_says_how_to_get_the_page(make_page):
-    template = (ROOT / "explorer" / "template.html").read_text()
+    template = (ROOT / "explorer" / "template.html").read_text("utf-8")
     assert template.count("python vae_mnist.py") == 1
     assert template.count("<style></style>") == 1
     assert b"python vae_mnist.py" not in make_page()
@@ -207,26 +237,24 @@ def test_the_template_by_itself_says_how_to_get_the_page(make_page):
 # ---- The script's way to it ----------------------------------------------------------------------
 
 
-def test_the_page_of_a_model_has_its_mean_codes_and_the_losses_there(model, data):
-    content = content_of(vae_mnist.explorer_page(model, data))
-    z_mean, _ = vae_mnist.encode(model, data.x_test)
-    np.testing.assert_array_equal(array(content["codes"], "<f4").reshape(-1, 2), z_mean)
-    assert content["testLosses"] == vae_mnist.evaluate(model, data.x_test, epsilon=0)._asdict()
-    assert content["edge"] == pytest.approx(1.6449, abs=1e-4)
-    assert content["unfolding"] is None
-
-
-def test_a_collapsed_model_says_so(model, data, monkeypatch):
-    assert content_of(vae_mnist.explorer_page(model, data))["collapsed"] is False
-    monkeypatch.setattr(vae_mnist, "COLLAPSED_KL", 100.0)
-    assert content_of(vae_mnist.explorer_page(model, data))["collapsed"] is True
-
-
-def test_only_the_base_name_of_a_path_is_told(model, data):
+def test_only_the_last_name_of_a_path_gets_into_the_page(model, data):
     page = vae_mnist.explorer_page(model, data._replace(name="/home/someone/secret/digits.npz"))
     assert content_of(page)["name"] == "digits.npz"
     assert b"secret" not in page
 
 
-def test_the_page_module_knows_nothing_of_the_script():
-    assert "import vae_mnist" not in (ROOT / "explorer" / "__init__.py").read_text()
+def test_a_page_from_the_script_alone_is_the_same_each_time(model, data):
+    assert vae_mnist.explorer_page(model, data) == vae_mnist.explorer_page(model, data)
+
+
+@pytest.mark.parametrize("latent_size", [1, 3])
+def test_another_latent_size_is_a_page_error(latent_size, data, monkeypatch):
+    monkeypatch.setattr(vae_mnist, "LATENT_SIZE", latent_size)
+    expected = f"the page shows two latent dimensions, and the model has {latent_size}"
+    with pytest.raises(explorer.PageError, match=expected):
+        vae_mnist.explorer_page(vae_mnist.VAE(), data)
+
+
+def test_the_page_never_imports_the_script():
+    code = "import sys, explorer; assert 'vae_mnist' not in sys.modules"
+    assert finish(start("-c", code, PYTHONPATH=str(ROOT))) == (0, "", "")

@@ -14,7 +14,7 @@ import keras
 import matplotlib.image
 import numpy as np
 import pytest
-from conftest import trained
+from helpers import trained
 from scipy.special import expit
 
 import explorer
@@ -89,8 +89,7 @@ def known_data(codes=None):
 
 
 def losses_of_epoch(epoch):
-    losses = {"validation_loss": 21.94 - epoch, "validation_reconstruction": 18.62 - epoch}
-    return {"epoch": epoch} | losses | {"validation_kl": 3.32}
+    return {"loss": 21.94 - epoch, "reconstruction": 18.62 - epoch, "kl": 3.32}
 
 
 def strip_of_epoch(epoch):
@@ -99,13 +98,12 @@ def strip_of_epoch(epoch):
 
 
 def make_known_page(places=EARLIER, **settings):
-    codes = [*(clouds(moment) for moment in places), clouds(PLACES)[:60]]
-    return vae_mnist.explorer_page(
-        known_model(**settings),
-        known_data(),
-        history=[losses_of_epoch(epoch) for epoch in range(1, len(codes))],
-        unfolding=[(z, strip_of_epoch(epoch)) for epoch, z in enumerate(codes)],
-    )
+    data = known_data()
+    recorder = explorer.Recorder(data.x_test[:60], data.y_test[:60])
+    recorder.codes = [*(clouds(moment) for moment in places), clouds(PLACES)[:60]]
+    recorder.strips = [strip_of_epoch(epoch) for epoch in range(len(recorder.codes))]
+    recorder.losses = [losses_of_epoch(epoch) for epoch in range(1, len(recorder.codes))]
+    return vae_mnist.explorer_page(known_model(**settings), data, recorder)
 
 
 def make_collapsed_page():
@@ -335,7 +333,7 @@ def test_the_page_decodes_and_encodes_as_tensorflow_does(loss, open_page):
     if loss == "cross-entropy":
         expected = expit(expected)
     np.testing.assert_allclose(decoded, expected, atol=5e-6)
-    x = vae_mnist.scale(data.x_test[:50]).numpy()
+    x = vae_mnist.to_pixels(data.x_test[:50]).numpy()
     encoded = page.js("return arguments[0].map(x => vae.encode(x))", x.tolist())
     z_mean, z_log_sigma_sq = model.encoder(x)
     np.testing.assert_allclose([row["mean"] for row in encoded], z_mean, atol=1e-5)
@@ -1102,8 +1100,9 @@ def test_the_table_adds_up_to_the_loss(open_page):
     assert page.text("lossName") == "loss = reconstruction + 0.5 \N{MULTIPLICATION SIGN} KL"
     data = known_data()
     np.testing.assert_array_equal(page.image("encoded").ravel(), data.x_test[0])
-    for column, images in (("own", data.x_test[:1]), ("test", data.x_test)):
-        losses = vae_mnist.evaluate(known_model(kl_weight=0.5), images, epsilon=0)
+    sampled = np.random.default_rng(0).standard_normal((len(data.x_test), 2))
+    for column, images, epsilon in (("own", data.x_test[:1], 0), ("test", data.x_test, sampled)):
+        losses = vae_mnist.evaluate(known_model(kl_weight=0.5), images, epsilon)
         assert losses.loss == pytest.approx(losses.reconstruction + 0.5 * losses.kl)
         texts = [page[f"{column}{name}"].text for name in ("Error", "Kl", "Loss")]
         numbers = losses.reconstruction, losses.kl, losses.loss
@@ -1117,8 +1116,8 @@ def test_the_page_says_which_losses_are_which(open_page):
     )
     text = page.text("own")
     assert "nats (1.44 bits)" in text
-    assert "This table has the mean code of each image." in text
-    assert "have a code drawn for each: so their reconstruction is larger." in text
+    assert "The losses of this image are those of its mean code;" in text
+    assert "have a code sampled for each: so their reconstruction loss is larger." in text
 
 
 def test_a_collapsed_model_is_said_to_be(open_page):
@@ -1234,9 +1233,10 @@ def test_before_the_last_epoch_nothing_lies_over_the_dots_on_a_phone(open_page):
     )
 
 
-def test_the_strip_has_the_first_test_images_and_their_reconstructions_at_the_epoch(open_page):
+def test_the_strip_has_test_images_and_their_reconstructions_at_the_epoch(open_page):
     page = open_page("known")
-    originals = known_data().x_test[:10].reshape(10, 28, 28)
+    images = [0, 30, 1, 2, 3, 4, 5, 6, 7, 8]  # one of each class among the first forty, and others
+    originals = known_data().x_test[images].reshape(10, 28, 28)
     for epoch, key in ((0, Keys.HOME), (1, Keys.ARROW_RIGHT), (2, Keys.END)):
         set_epoch(page, key)
         upper, lower = np.split(page.image("strip"), 2)

@@ -1,4 +1,4 @@
-"""The page runs the model that it is given, or one line says which layer it does not know."""
+"""The page runs the model that it is given, or a PageError names the layer it does not know."""
 
 import keras
 import numpy as np
@@ -32,10 +32,10 @@ def page_of(model, data):
     return content_of(vae_mnist.explorer_page(model, data))
 
 
-def refusal(model, data):
-    with pytest.raises(explorer.PageError) as refused:
+def page_error(model, data):
+    with pytest.raises(explorer.PageError) as error:
         vae_mnist.explorer_page(model, data)
-    return str(refused.value)
+    return str(error.value)
 
 
 def arrays_of(step):
@@ -203,15 +203,15 @@ def test_a_layer_that_the_page_does_not_know_is_named(kind, data):
     make = UNKNOWN[kind]
     hidden = [make(), layers.Flatten()] if kind == "Reshape" else [make()]
     model = vae_with(layers.Dense(30), *hidden)
-    assert refusal(model, data) == f"the page does not know the layer odd ({kind})"
+    assert page_error(model, data) == f"the page does not know the layer odd ({kind})"
     model = vae_with(decoder=[layers.Dense(30), *([make(), layers.Flatten()])])
-    assert refusal(model, data) == f"the page does not know the layer odd ({kind})"
+    assert page_error(model, data) == f"the page does not know the layer odd ({kind})"
 
 
 def test_the_convolution_of_the_readme_is_named(data):
     convolution = layers.Conv2D(4, 3, strides=2, name="convolution")
     model = vae_with(layers.Reshape((28, 28, 1), name="square"), convolution, layers.Flatten())
-    assert refusal(model, data) == "the page does not know the layer square (Reshape)"
+    assert page_error(model, data) == "the page does not know the layer square (Reshape)"
 
 
 def test_a_layer_of_two_inputs_is_named(data):
@@ -219,7 +219,7 @@ def test_a_layer_of_two_inputs_is_named(data):
     h1 = layers.Dense(30)(x)
     h = layers.Add(name="around")([h1, layers.Dense(30)(h1)])
     model = vae_mnist.VAE(keras.Model(x, [layers.Dense(2)(h), layers.Dense(2)(h)]))
-    assert refusal(model, data) == "the page does not know the layer around (Add)"
+    assert page_error(model, data) == "the page does not know the layer around (Add)"
 
 
 def test_a_function_that_only_has_the_name_of_an_activation_is_named(data):
@@ -227,7 +227,7 @@ def test_a_function_that_only_has_the_name_of_an_activation_is_named(data):
         return tf.sin(x)
 
     model = vae_with(layers.Dense(9, activation=tanh, name="odd"))
-    assert refusal(model, data) == "the page does not know the layer odd (Dense with tanh)"
+    assert page_error(model, data) == "the page does not know the layer odd (Dense with tanh)"
 
 
 def test_a_model_without_a_graph_of_layers_is_none_that_the_page_reads(data):
@@ -239,13 +239,13 @@ def test_a_model_without_a_graph_of_layers_is_none_that_the_page_reads(data):
         def call(self, z):
             return self.last(z)
 
-    assert refusal(vae_mnist.VAE(decoder=Decoder()), data) == (
+    assert page_error(vae_mnist.VAE(decoder=Decoder()), data) == (
         "the page reads functional and sequential models, and the decoder is none"
     )
 
 
 @pytest.mark.parametrize("part", ["encoder", "decoder"])
-def test_a_part_that_does_more_than_its_layers_is_refused(part, model, data):
+def test_a_part_that_does_more_than_its_layers_is_rejected(part, model, data):
     class More(keras.Model):
         def call(self, inputs, **options):
             outputs = super().call(inputs, **options)
@@ -255,37 +255,56 @@ def test_a_part_that_does_more_than_its_layers_is_refused(part, model, data):
     outputs = original.outputs if part == "encoder" else original.outputs[0]
     changed = More(original.inputs[0], outputs)
     model = vae_mnist.VAE(**{part: changed})
-    assert refusal(model, data).startswith(f"the {part} computes something else than its layers")
+    assert page_error(model, data).startswith(f"the {part} computes something else than its layers")
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_is_named(policy, data):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = vae_mnist.VAE()
+    finally:
+        keras.config.set_dtype_policy(before)
+    kind = policy.removeprefix("mixed_")
+    assert (
+        page_error(model, data)
+        == f"the page does not know the layer h1 (Dense with relu in {kind})"
+    )
 
 
 # ---- What the script does beside the layers ------------------------------------------------------
 
 
 def test_another_scale_of_the_pixels_is_noticed(model, data, monkeypatch):
-    monkeypatch.setattr(vae_mnist, "scale", lambda images: tf.cast(images, "float32") / 127.5 - 1)
-    assert refusal(model, data).startswith("the page encodes bytes / 255")
+    monkeypatch.setattr(
+        vae_mnist, "to_pixels", lambda images: tf.cast(images, "float32") / 127.5 - 1
+    )
+    assert page_error(model, data).startswith("the page encodes pixels that are bytes / 255")
 
 
 def test_pixels_that_are_shown_otherwise_are_noticed(model, data, monkeypatch):
     original = vae_mnist.VAE.decode_pixels
     monkeypatch.setattr(vae_mnist.VAE, "decode_pixels", lambda *codes: original(*codes) ** 0.5)
-    assert refusal(model, data) == (
-        "the page computes the pixels of a code otherwise than this model"
+    assert page_error(model, data) == (
+        "the page computes the pixels of a latent code otherwise than this model"
     )
 
 
-def test_another_reconstruction_loss_is_named(data, monkeypatch):
-    losses = vae_mnist.RECONSTRUCTION_LOSSES
-    monkeypatch.setitem(losses, "absolute", lambda x, y: tf.reduce_sum(tf.abs(x - y), axis=-1))
-    model = vae_mnist.VAE(reconstruction_loss="absolute")
-    assert refusal(model, data) == "the page does not know the loss absolute"
+def test_another_reconstruction_loss_is_named(data):
+    @keras.saving.register_keras_serializable(package="tests")
+    def absolute(x, y):
+        return tf.reduce_sum(tf.abs(x - y), axis=-1)
+
+    model = vae_mnist.VAE(reconstruction_loss=absolute)
+    assert page_error(model, data) == "the page does not know the loss absolute"
 
 
 def test_another_formula_of_a_loss_is_noticed(model, data, monkeypatch):
     half = vae_mnist.squared_error
     losses = vae_mnist.RECONSTRUCTION_LOSSES
     monkeypatch.setitem(losses, "squared-error", lambda x, y: 2 * half(x, y))
-    assert refusal(model, data) == (
+    assert page_error(model, data) == (
         "the page computes the squared-error of an image otherwise than this model"
     )
 
@@ -293,7 +312,7 @@ def test_another_formula_of_a_loss_is_noticed(model, data, monkeypatch):
 def test_another_formula_of_the_kl_divergence_is_noticed(model, data, monkeypatch):
     original = vae_mnist.kl_divergence
     monkeypatch.setattr(vae_mnist, "kl_divergence", lambda *codes: 0.5 * original(*codes))
-    assert refusal(model, data) == (
+    assert page_error(model, data) == (
         "the page computes the KL divergence of an image otherwise than this model"
     )
 
@@ -306,4 +325,4 @@ def test_another_sum_of_the_two_is_noticed(model, data, monkeypatch):
         return vae_mnist.Losses(reconstruction + abs(kl - 20), reconstruction, kl)
 
     monkeypatch.setattr(vae_mnist, "mean_losses", with_capacity)
-    assert refusal(model, data) == "the page knows no loss but reconstruction + KL weight x KL"
+    assert page_error(model, data) == "the page knows no loss but reconstruction + KL weight x KL"

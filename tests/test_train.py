@@ -1,23 +1,21 @@
-"""Training: each step, draw and row is that of the reference; compiling changes only the speed."""
+"""Training: each step, draw and log is that of the reference; `compile` sets optimizer and XLA."""
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+from helpers import LOG_NAMES
 from reference import Reference
 
 import vae_mnist
 
+# ---- What is computed ----------------------------------------------------------------------------
 
-@pytest.fixture
-def train(model, data):
-    """Trains the model for an epoch on 60 images, with some arguments replaced."""
 
-    def train(**changes):
-        arguments = {"x_train": data.x_train[:60], "x_validation": data.x_validation[:20]}
-        arguments |= {"epochs": 1, "batch_size": 20, "rng": 0, "xla": False} | changes
-        return vae_mnist.train(model, **arguments)
-
-    return train
+def assert_history(history, expected):
+    assert sorted(history.history) == sorted(LOG_NAMES)
+    for name, values in expected.items():
+        np.testing.assert_allclose(history.history[name], values, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -29,164 +27,235 @@ def test_the_history_and_the_weights_are_those_of_the_reference(loss, xla, data)
     keras.utils.set_random_seed(3)
     model = vae_mnist.VAE(reconstruction_loss=loss, kl_weight=2)
     reference = Reference(model.get_weights(), loss, kl_weight=2)
-    history = vae_mnist.train(
-        model,
-        images,
-        validation_images,
-        optimizer=vae_mnist.adam(0.003),
-        rng=np.random.default_rng(3),
-        xla=xla,
-        **settings,
-    )
+    model.compile(optimizer=vae_mnist.adam(0.003), jit_compile=xla)
+    history = vae_mnist.train(model, images, validation_images, rng=3, **settings)
     rng = np.random.default_rng(3)
     expected = reference.train(images, validation_images, learning_rate=0.003, rng=rng, **settings)
-    for row, expected_row in zip(history, expected, strict=True):
-        assert list(row) == list(expected_row)
-        assert row == pytest.approx(expected_row, rel=1e-4)
+    assert_history(history, expected)
     for weights, expected_weights in zip(model.get_weights(), reference.weights, strict=True):
         np.testing.assert_allclose(weights, expected_weights, rtol=0, atol=3e-4)
 
 
-def test_the_settings_are_those_of_the_original(model, data):
+def test_the_default_settings_are_those_of_the_original(model, data):
     reference = Reference(model.get_weights())
     images, validation_images = data.x_train[:130], data.x_validation[:20]
     history = vae_mnist.train(model, images, validation_images, rng=0)
-    settings = {"epochs": 50, "batch_size": 128, "learning_rate": 0.001}
+    settings = {"epochs": 2, "batch_size": 128, "learning_rate": 0.001}
     rng = np.random.default_rng(0)
     expected = reference.train(images, validation_images, rng=rng, **settings)
-    assert len(history) == 50
-    assert history[1] == pytest.approx(expected[1], rel=1e-4)
+    assert history.epoch == list(range(50))
+    for name in LOG_NAMES:
+        np.testing.assert_allclose(history.history[name][:2], expected[name], rtol=1e-4)
 
 
-def test_it_is_compiled_by_xla_unless_told_otherwise(monkeypatch, train):
-    asked = []
-    function = vae_mnist.tf.function
-
-    def record(*args, **options):
-        asked.append(options.pop("jit_compile", None))
-        return function(*args, **options)
-
-    monkeypatch.setattr(vae_mnist.tf, "function", record)
-    train(xla=True)
-    assert True in asked
-    assert False not in asked
-    asked.clear()
-    train(xla=False)
-    assert True not in asked
+def test_every_epoch_draws_new_noise(eagerly, monkeypatch, train, model):
+    """All images are black and the model stays, so only the noise can change the losses."""
+    black = lambda images: 0.0 * tf.cast(images, "float32")  # noqa: E731
+    monkeypatch.setattr(vae_mnist, "to_pixels", black)
+    losses = train(model, keras.optimizers.SGD(0.0), epochs=3).history["loss"]
+    assert len(set(losses)) == 3
 
 
-def test_every_epoch_draws_a_new_order_and_new_noise(eagerly, monkeypatch, train):
-    """Read off the losses of single images, which are batches here, of a model that stays."""
-    monkeypatch.setattr(
-        vae_mnist, "scale", lambda images: 0.0 * vae_mnist.tf.cast(images, "float32")
-    )
-    optimizer = keras.optimizers.SGD(0.0)
-    history = train(epochs=3, optimizer=optimizer)
-    losses = [row["loss"] for row in history]
-    assert len(set(losses)) == 3  # all images are black: only the noise is new
-
-
-def test_no_image_is_met_twice_in_an_epoch_and_none_is_left_out_of_all(eagerly, model, data):
-    """Each image has its own brightness; a decoder that gives the first pixel's tells it."""
-    images = np.zeros((7, 784), np.uint8)
-    images[:, 0] = 16 * 2 ** np.arange(7) // 16 + 1
-    assert len(np.unique(images[:, 0])) == 7
-    model.set_weights([np.zeros_like(array) for array in model.get_weights()])
-    optimizer = keras.optimizers.SGD(0.0)
-    history = vae_mnist.train(
-        model, images, images[:1], epochs=30, batch_size=3, optimizer=optimizer, rng=0, xla=False
-    )
-    # Everything is decoded as black: an image's loss is half its squared brightness.
-    each = (images[:, 0] / 255.0) ** 2 / 2
-    left_out = []
-    for row in history:
-        candidates = np.abs((each.sum() - each) / 6 - row["reconstruction"])
-        assert candidates.min() < 1e-6
-        left_out.append(candidates.argmin())
-    assert set(left_out) == set(range(7))
-
-
-def test_a_seed_makes_the_generator(eagerly, train, model):
-    first_weights = model.get_weights()
-    histories = []
-    for rng in (5, np.random.default_rng(5), 6):
-        model.set_weights(first_weights)
-        histories.append(train(rng=rng))
-    assert histories[0] == histories[1]
-    assert histories[0] != histories[2]
-
-
-def test_without_a_generator_the_seed_of_keras_governs_and_a_second_training_draws_anew(
+def test_an_epoch_has_no_image_twice_and_drops_another_incomplete_batch_each_time(
     eagerly, train, model
 ):
-    first_weights = model.get_weights()
-    histories = []
+    """Each image has its own brightness, and everything is decoded as black."""
+    images = np.zeros((7, 784), np.uint8)
+    images[:, 0] = [2, 3, 5, 9, 17, 33, 65]
+    model.set_weights([np.zeros_like(array) for array in model.get_weights()])
+    sizes = {"x_train": images, "x_validation": images[:1], "batch_size": 3}
+    history = train(model, keras.optimizers.SGD(0.0), epochs=30, **sizes).history
+    each = (images[:, 0] / 255.0) ** 2 / 2
+    means_without_one = (each.sum() - each) / 6
+    differences = np.abs(means_without_one - np.array(history["reconstruction"])[:, None])
+    assert differences.min(axis=1).max() < 1e-6
+    assert set(differences.argmin(axis=1)) == set(range(7))
+
+
+def test_a_seed_or_a_generator_fixes_the_draws(eagerly, train, model):
+    initial_weights = model.get_weights()
+    losses = []
+    for rng in (5, np.random.default_rng(5), 6):
+        model.set_weights(initial_weights)
+        losses.append(train(model, rng=rng).history["loss"])
+    assert losses[0] == losses[1]
+    assert losses[0] != losses[2]
+
+
+def test_without_rng_the_seed_of_keras_fixes_the_draws(eagerly, train, model):
+    initial_weights = model.get_weights()
+    losses = []
     for seed in (1, 1, None):
         if seed is not None:
             keras.utils.set_random_seed(seed)
-        model.set_weights(first_weights)
-        histories.append(train(rng=None))
-    assert histories[0] == histories[1]
-    assert histories[0] != histories[2]
-
-
-def test_each_epoch_is_reported_as_soon_as_it_ends(eagerly, train, model):
-    seen = []
-
-    def on_epoch(row):
-        seen.append((row, model.get_weights()[0]))
-
-    before = model.get_weights()[0]
-    history = train(epochs=2, on_epoch=on_epoch)
-    assert [row for row, _ in seen] == history
-    assert [row["epoch"] for row in history] == [1, 2]
-    weights = [before, *(weights for _, weights in seen)]
-    assert np.abs(weights[1] - weights[0]).max() > 0
-    assert np.abs(weights[2] - weights[1]).max() > 0
-    np.testing.assert_array_equal(weights[2], model.get_weights()[0])
-
-
-def test_an_epoch_is_printed_as_a_line_the_first_with_a_heading(capsys):
-    row = {"loss": 155.123, "reconstruction": 150.0, "kl": 5.123, "validation_loss": 156.0}
-    vae_mnist.print_row({"epoch": 1} | row)
-    vae_mnist.print_row({"epoch": 20} | row)
-    assert capsys.readouterr().out == (
-        "epoch    loss  reconstruction      KL  validation loss\n"
-        "    1  155.12          150.00    5.12           156.00\n"
-        "   20  155.12          150.00    5.12           156.00\n"
-    )
-
-
-@pytest.mark.parametrize("batch_size", [-1, 0, 61])
-def test_a_batch_that_cannot_be_made_is_refused(eagerly, batch_size, train):
-    with pytest.raises(ValueError, match=f"a batch of {batch_size} from 60 training images"):
-        train(batch_size=batch_size)
+        model.set_weights(initial_weights)
+        losses.append(train(model, rng=None).history["loss"])
+    assert losses[0] == losses[1]
+    assert losses[0] != losses[2]
 
 
 @pytest.mark.parametrize("batch_size", [1, 10])
-def test_the_smallest_and_the_largest_batch_are_trained_on(eagerly, batch_size, train, data):
-    assert len(train(x_train=data.x_train[:10], batch_size=batch_size)) == 1
+def test_the_smallest_and_the_largest_batch_are_trained_on(eagerly, batch_size, train, model, data):
+    history = train(model, x_train=data.x_train[:10], batch_size=batch_size)
+    assert len(history.epoch) == 1
+
+
+@pytest.mark.parametrize("batch_size", [-1, 0, 61])
+def test_an_impossible_batch_size_is_rejected(eagerly, batch_size, train, model):
+    with pytest.raises(ValueError, match=f"a batch of {batch_size} from 60 training images"):
+        train(model, batch_size=batch_size)
 
 
 @pytest.mark.parametrize(
     "learning_rate", [1e9, keras.optimizers.schedules.ExponentialDecay(1e9, 10, 0.9)]
 )
-def test_a_loss_that_is_not_finite_ends_the_training(eagerly, learning_rate, train):
-    seen = []
-    optimizer = vae_mnist.adam(learning_rate)
+def test_a_loss_that_is_not_finite_ends_the_training(eagerly, learning_rate, train, model):
+    ended = []
+    callback = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: ended.append(epoch))
     with pytest.raises(FloatingPointError, match="in epoch 1; try a smaller learning rate"):
-        train(epochs=3, optimizer=optimizer, on_epoch=seen.append)
-    assert seen == []
+        train(model, vae_mnist.adam(learning_rate), epochs=3, callbacks=callback)
+    assert ended == []
 
 
-def test_many_trainings_in_one_process_warn_of_nothing(monkeypatch, train, caplog):
-    scale = vae_mnist.scale
+def test_a_replaced_encoder_that_does_not_fit_is_rejected(eagerly, train, model, monkeypatch):
+    """Noise of two dimensions could be broadcast to a code of one."""
+    monkeypatch.setattr(vae_mnist, "LATENT_SIZE", 1)
+    model.encoder = vae_mnist.build_encoder()
+    with pytest.raises(ValueError, match="expected axis -1"):
+        train(model)
 
-    def fresh(images):
-        """TensorFlow warns of a function that it has traced five times, and twice at most."""
-        return scale(images)
 
-    monkeypatch.setattr(vae_mnist, "scale", fresh)
-    for _ in range(5):
-        train()
-    assert "fresh" not in caplog.text
+# ---- What `compile` sets -------------------------------------------------------------------------
+
+
+class NotForXLA(vae_mnist.VAE):
+    """A model whose training, unlike its validation, XLA cannot compile."""
+
+    def loss_terms(self, x, epsilon, training=False):
+        reconstruction, kl = super().loss_terms(x, epsilon, training)
+        if training:
+            [kl] = tf.py_function(lambda kl: [kl], [kl], [kl.dtype])
+            kl.set_shape(reconstruction.shape)
+        return reconstruction, kl
+
+
+def test_the_epoch_is_compiled_by_xla_where_compile_asks_for_it(train):
+    assert len(train(NotForXLA(), jit_compile=False).epoch) == 1
+    with pytest.raises(tf.errors.InvalidArgumentError, match="XLA"):
+        train(NotForXLA(), jit_compile=True)
+
+
+def test_a_model_that_is_not_compiled_gets_xla_and_adam(data):
+    model = NotForXLA()
+    with pytest.raises(tf.errors.InvalidArgumentError, match="XLA"):
+        vae_mnist.train(model, data.x_train[:60], data.x_train[:1], epochs=1, batch_size=20)
+    assert model.optimizer.get_config() | {"name": ""} == vae_mnist.adam().get_config() | {
+        "name": ""
+    }
+
+
+def test_without_xla_the_same_epoch_is_trained_and_a_note_says_so(
+    monkeypatch, train, model, capsys
+):
+    ordinary_function = tf.function
+
+    def function(python_function, jit_compile=None):
+        if not jit_compile:
+            return ordinary_function(python_function)
+
+        def fail(*args):
+            raise tf.errors.UnimplementedError(None, None, "no XLA in\nthis build")
+
+        return fail
+
+    monkeypatch.setattr(tf, "function", function)
+    assert len(train(model, jit_compile=True).epoch) == 1
+    note = (
+        "note: XLA is unavailable here (no XLA in this build); training without it, more slowly.\n"
+    )
+    assert capsys.readouterr().err == note
+
+
+def test_run_eagerly_runs_python_at_each_step(data):
+    calls = []
+
+    class Counting(vae_mnist.VAE):
+        def loss_terms(self, x, epsilon, training=False):
+            calls.append(training)
+            return super().loss_terms(x, epsilon, training)
+
+    model = Counting()
+    model.compile(optimizer=vae_mnist.adam(), run_eagerly=True)
+    vae_mnist.train(model, data.x_train[:60], data.x_train[:1], epochs=2, batch_size=20)
+    assert calls.count(True) == 2 * 3
+
+
+@pytest.mark.parametrize(
+    ("options", "ignored"),
+    [
+        ({"loss": [None, None, "mse"]}, "loss"),
+        ({"metrics": [None, None, "mse"]}, "metrics"),
+        ({"weighted_metrics": ["mse"]}, "weighted_metrics"),
+        ({"loss": "mse", "loss_weights": [0, 0, 1]}, "loss, loss_weights"),
+    ],
+)
+def test_a_model_compiled_with_what_would_be_ignored_is_rejected(options, ignored, model, data):
+    model.compile("adam", **options)
+    with pytest.raises(ValueError, match=f"would ignore {ignored}: call compile"):
+        vae_mnist.train(model, data.x_train, data.x_validation)
+
+
+def test_a_model_compiled_without_an_optimizer_is_rejected(model, data):
+    model.compile(optimizer=None)
+    with pytest.raises(ValueError, match="compiled without an optimizer"):
+        vae_mnist.train(model, data.x_train, data.x_validation)
+
+
+def test_an_optimizer_that_scales_the_loss_makes_the_same_steps(eagerly, train):
+    """Also of what a regularizer adds."""
+    weights = []
+    for scale in (None, 128.0):
+        keras.utils.set_random_seed(0)
+        model = vae_mnist.VAE()
+        model.decoder.get_layer("h2").kernel_regularizer = keras.regularizers.L2(10.0)
+        train(model, keras.optimizers.SGD(0.01, loss_scale_factor=scale))
+        weights.append(model.get_weights())
+    for plain, scaled in zip(*weights, strict=True):
+        np.testing.assert_allclose(plain, scaled, atol=1e-6)
+
+
+def test_an_optimizer_that_averages_the_weights_leaves_the_averages(eagerly, model, train):
+    initial, seen = model.get_weights()[0], []
+    optimizer = keras.optimizers.Adam(0.1, use_ema=True, ema_momentum=0.999)
+    keep = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: seen.append(model.get_weights()[0])
+    )
+    train(model, optimizer, callbacks=keep)
+    # Three steps of 0.1; the average begins after the first and hardly moves.
+    assert np.abs(seen[0] - initial).max() > 0.2
+    assert np.abs(model.get_weights()[0] - initial).max() < 0.11
+
+
+def test_training_continues_with_the_optimizers_state_here_and_from_a_file(tmp_path, model, data):
+    images = data.x_train[:60], data.x_train[:1]
+    settings = {"epochs": 1, "batch_size": 20}
+    model.compile(optimizer=vae_mnist.adam(), jit_compile=False)
+    vae_mnist.train(model, *images, rng=0, **settings)
+    model.save(tmp_path / "vae.keras")
+    loaded = keras.saving.load_model(tmp_path / "vae.keras")
+    anew = keras.models.clone_model(model)
+    anew.set_weights(model.get_weights())
+    anew.compile(optimizer=vae_mnist.adam(), jit_compile=False)
+    for each in (model, loaded, anew):
+        vae_mnist.train(each, *images, rng=1, **settings)
+    assert int(model.optimizer.iterations) == int(loaded.optimizer.iterations) == 6
+    for weights, of_file in zip(model.get_weights(), loaded.get_weights(), strict=True):
+        np.testing.assert_array_equal(weights, of_file)
+    assert np.abs(model.get_weights()[0] - anew.get_weights()[0]).max() > 1e-4
+
+
+def test_six_trainings_in_one_process_print_no_warning(train, caplog):
+    for _ in range(6):
+        train(vae_mnist.VAE())
+        vae_mnist.xla_available()
+    assert "retracing" not in caplog.text

@@ -1,12 +1,12 @@
-"""The loss is a bound: above -log p(x) by the divergence of the code from the true posterior.
+"""The loss is the negative ELBO: -log p(x) plus the KL divergence from the true posterior.
 
-With a code of two numbers p(x) can be integrated over a grid. As in the loss, the constant of the
+With two latent dimensions, p(x) can be integrated over a grid. As in the loss, the constant of the
 Gaussian p(x | z), 784 / 2 * log(2 pi), is left out.
 """
 
 import numpy as np
 import pytest
-from conftest import trained
+from helpers import trained
 from scipy.special import logsumexp
 
 import vae_mnist
@@ -17,13 +17,13 @@ DRAWS = 2000
 
 
 def log_normal(z, mean=0.0, log_variance=0.0):
-    """The log-density of codes under independent normals, summed over the last axis."""
+    """Return the log-density of latent codes [..., 2] under independent normals."""
     exponent = (z - mean) ** 2 / np.exp(log_variance)
     return -0.5 * np.sum(np.log(2 * np.pi) + log_variance + exponent, axis=-1)
 
 
 def errors(decoded, x):
-    """Half the squared distance of each row of `decoded` from `x`."""
+    """Return half the squared distance of each row of `decoded` from `x`."""
     return 0.5 * np.sum((decoded - x) ** 2, axis=-1)
 
 
@@ -51,13 +51,13 @@ def measured():
     return np.transpose(rows)
 
 
-def test_the_loss_lies_above_the_integral(measured):
+def test_the_loss_lies_above_minus_log_evidence(measured):
     loss, integral, _ = measured
     assert np.all(loss > integral - 0.05)
     assert np.mean(loss) > np.mean(integral) + 0.1
 
 
-def test_the_difference_is_the_divergence_of_the_code_from_the_posterior(measured):
+def test_the_difference_is_the_kl_divergence_from_the_true_posterior(measured):
     loss, integral, gap = measured
     assert np.all(gap > 0)
     np.testing.assert_allclose(loss - integral, gap, atol=0.3)  # of one image, over 2,000 draws

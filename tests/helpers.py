@@ -1,0 +1,116 @@
+"""What the tests share: the script as a child process, data sets to order, trained models."""
+
+import functools
+import gzip
+import os
+import re
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import vae_mnist
+
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPT = ROOT / "vae_mnist.py"
+BUNDLED = ROOT / "data" / "mnist_5k.npz"
+KEYS = ("x_train", "y_train", "x_test", "y_test")
+IDX_NAMES = {
+    "x_train": "train-images-idx3-ubyte",
+    "y_train": "train-labels-idx1-ubyte",
+    "x_test": "t10k-images-idx3-ubyte",
+    "y_test": "t10k-labels-idx1-ubyte",
+}
+OUTPUT_FILES = (
+    "explorer.html",
+    "history.csv",
+    "latent_scatter.png",
+    "manifold.png",
+    "metrics.json",
+    "reconstructions.png",
+    "samples.png",
+    "training_curves.png",
+    "vae.keras",
+)
+LOSS_NAMES = ("loss", "reconstruction", "kl")
+LOG_NAMES = (*LOSS_NAMES, "kl_weight", *(f"val_{name}" for name in LOSS_NAMES))
+OFFLINE = {"https_proxy": "http://127.0.0.1:9"}  # nothing listens at the discard port
+
+# ---- The script as a program ---------------------------------------------------------------------
+
+
+def start(*command, **environment):
+    """Start a Python program; `environment` is added to that of this process."""
+    return subprocess.Popen(
+        [sys.executable, *map(str, command)],
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        errors="replace",
+    )
+
+
+def finish(process):
+    """Wait for a started program; return its exit status, its output and its errors.
+
+    TensorFlow's notices, which it prints before it reads its settings, are left out.
+    """
+    out, err = process.communicate(timeout=120)
+    notice = re.compile(r"WARNING: All log messages before absl|[IWE]\d{4} \d\d:\d\d:")
+    lines = [line for line in err.splitlines(keepends=True) if not notice.match(line)]
+    return process.returncode, out, "".join(lines)
+
+
+def exit_status(*arguments):
+    """Return the exit status of the program, also where argparse ends it by an exception."""
+    try:
+        return vae_mnist.main([*map(str, arguments)])
+    except SystemExit as stop:
+        return stop.code
+
+
+def run_options(options):
+    """Return the command line's arguments for a dict of options."""
+    return [part for name, value in options.items() for part in (f"--{name}", value)]
+
+
+def contents(directory):
+    """Return the files of a directory, bytes by name."""
+    return {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
+
+
+# ---- Data sets -----------------------------------------------------------------------------------
+
+
+def write_idx(directory, arrays, compress=False):
+    """Write the four IDX files of `arrays`, a dict with KEYS, and return the directory."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for key, name in IDX_NAMES.items():
+        array = arrays[key]
+        header = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
+        content = header + array.tobytes()
+        if compress:
+            (directory / f"{name}.gz").write_bytes(gzip.compress(content))
+        else:
+            (directory / name).write_bytes(content)
+    return directory
+
+
+# ---- Models --------------------------------------------------------------------------------------
+
+
+@functools.cache
+def trained(reconstruction_loss):
+    """Return a small model and the bundled digits it is trained on; with squared error, well."""
+    data = vae_mnist.load_data(BUNDLED)
+    vae_mnist.keras.utils.set_random_seed(0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vae_mnist, "HIDDEN_SIZE", 64)
+        model = vae_mnist.VAE(reconstruction_loss=reconstruction_loss)
+    epochs = 20 if reconstruction_loss == "squared-error" else 1
+    model.compile(optimizer=vae_mnist.adam(), jit_compile=False)
+    vae_mnist.train(model, data.x_train, data.x_validation, epochs=epochs, rng=0)
+    return model, data

@@ -1,10 +1,14 @@
-"""The ways of training the same VAE that `training_speed.py` compares.
+"""The ways to train the same VAE that `training_speed.py` compares.
 
-Each contender takes images, uint8 [count, 784] with whole batches only, the batch size, and `turn`,
-a function. Before every epoch, reshuffled, it calls `turn` with the mean loss of the epoch that
-ended, in nats, or None where there is none, and goes on while that returns True. Frameworks are
-imported inside: a contender's process loads its own framework only, and a missing one is found out
-there.
+A contender is a function of three arguments: images, uint8 [count, 784], whole batches only; the
+batch size; and `turn`, a function. The contender calls `turn` before its first epoch with None and
+after each epoch with the mean loss over that epoch, in nats per image, or None if it has no loss.
+It trains for another epoch, on reshuffled images, while `turn` returns True.
+
+All contenders train the network of this project with its loss and with Adam, from Glorot uniform
+weights and zero biases. Only `this_project` imports vae_mnist, which sets environment variables of
+TensorFlow; the others run with the defaults of their library, except for what their names say. Each
+imports its library when it is called: a process loads no other, and reports if it is missing.
 """
 
 import functools
@@ -14,16 +18,14 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 LEARNING_RATE = 0.001
-EPSILON = 1e-8
 SHAPES = {"h1": (784, 256), "mean": (256, 2), "log_sigma_sq": (256, 2), "h2": (2, 256)}
 SHAPES["reconstruction"] = (256, 784)
 
 
 def by_epochs(make):
-    """A contender of a function that returns a function that trains one epoch."""
+    """Return a contender, given a function that returns a function that trains for one epoch."""
 
     @functools.wraps(make)
     def contender(images, batch_size, turn):
@@ -35,13 +37,24 @@ def by_epochs(make):
     return contender
 
 
+def turn_callback(turn):
+    """Return a Keras callback that calls `turn` after each epoch and stops the training for it."""
+    import keras
+
+    class TurnCallback(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.stop_training = not turn(logs["loss"])
+
+    return TurnCallback()
+
+
 def this_project(images, batch_size, turn):
-    """`train`, with one validation image; a turn is taken after every epoch."""
+    """Train by `vae_mnist.train`, with one validation image."""
+    sys.path.insert(0, str(ROOT))
     import vae_mnist
 
     vae_mnist.keras.utils.set_random_seed(0)
     model = vae_mnist.VAE()
-    xla = vae_mnist.xla_available()
     if turn(None):
         vae_mnist.train(
             model,
@@ -49,18 +62,18 @@ def this_project(images, batch_size, turn):
             images[:1],
             epochs=sys.maxsize,
             batch_size=batch_size,
+            callbacks=[turn_callback(turn)],
             rng=0,
-            xla=xla,
-            on_epoch=lambda row: not turn(row["loss"]),
         )
 
 
 @by_epochs
 def tensorflow_1(images, batch_size):
-    """The original's way: a graph, a session, and a feed_dict for every batch.
+    """Train as the original does: a graph, a session, and a feed_dict for each batch.
 
-    Its cost is the one of this project, mean(SE + KL), and so are its initial weights.
+    Its cost is the mean over the images of SE + KL, and its initial weights are those of `glorot`.
     """
+    sys.path.insert(0, str(ROOT / "tests"))
     from original import build_original, v1
 
     original = build_original(listing_cost=False)
@@ -82,48 +95,73 @@ def tensorflow_1(images, batch_size):
     return epoch
 
 
-def fitted_by_keras(images, batch_size, **compile_options):
-    """`keras.Model.fit` of a model whose loss is written as Keras' guides do."""
+def keras_model():
+    """Return the network as a Keras model, in the manner of Keras' guides."""
     import keras
+    from keras import layers, ops
 
-    import vae_mnist
-
-    class FittedVAE(vae_mnist.VAE):
+    class Sampling(layers.Layer):
         def __init__(self):
             super().__init__()
-            self.noise = keras.random.SeedGenerator(0)
+            self.seed_generator = keras.random.SeedGenerator(0)
 
-        def call(self, x, training=False):
-            epsilon = keras.random.normal((keras.ops.shape(x)[0], 2), seed=self.noise)
-            return super().call(x, epsilon, training)
+        def call(self, inputs):
+            z_mean, z_log_sigma_sq = inputs
+            epsilon = keras.random.normal(ops.shape(z_mean), seed=self.seed_generator)
+            return z_mean + ops.exp(0.5 * z_log_sigma_sq) * epsilon
+
+    class KerasVAE(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.h1 = layers.Dense(256, activation="relu")
+            self.z_mean = layers.Dense(2)
+            self.z_log_sigma_sq = layers.Dense(2)
+            self.sampling = Sampling()
+            self.h2 = layers.Dense(256, activation="relu")
+            self.reconstruction = layers.Dense(784)
+
+        def call(self, x):
+            h1 = self.h1(x)
+            z_mean, z_log_sigma_sq = self.z_mean(h1), self.z_log_sigma_sq(h1)
+            z = self.sampling((z_mean, z_log_sigma_sq))
+            return self.reconstruction(self.h2(z)), z_mean, z_log_sigma_sq
 
         def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-            z_mean, z_log_sigma_sq, reconstruction = y_pred
-            terms = (
-                vae_mnist.squared_error(x, reconstruction),
-                vae_mnist.kl_divergence(z_mean, z_log_sigma_sq),
+            reconstruction, z_mean, z_log_sigma_sq = y_pred
+            squared_error = 0.5 * ops.sum(ops.square(reconstruction - x), axis=-1)
+            kl = -0.5 * ops.sum(
+                1 + z_log_sigma_sq - ops.square(z_mean) - ops.exp(z_log_sigma_sq), axis=-1
             )
-            return vae_mnist.mean_losses(*terms, self.kl_weight).loss
+            return ops.mean(squared_error + kl)
 
     keras.utils.set_random_seed(0)
-    model = FittedVAE()
-    model.compile(keras.optimizers.Adam(LEARNING_RATE, epsilon=EPSILON), **compile_options)
+    return KerasVAE()
+
+
+def keras_fit(images, batch_size, turn, **compile_options):
+    """Train by `keras.Model.fit`; `compile_options` are passed on to `keras.Model.compile`."""
+    import keras
+
+    model = keras_model()
+    model.compile(optimizer=keras.optimizers.Adam(LEARNING_RATE), **compile_options)
     x = images / np.float32(255)
-
-    def epoch():
-        return model.fit(x, batch_size=batch_size, verbose=0).history["loss"][0]
-
-    return epoch
+    if turn(None):
+        model.fit(
+            x,
+            batch_size=batch_size,
+            epochs=sys.maxsize,
+            callbacks=[turn_callback(turn)],
+            verbose=0,
+        )
 
 
 def keras_fit_compiled(steps_per_execution):
-    """`keras.Model.fit` compiled by XLA, several steps a call."""
-    options = {"jit_compile": True, "steps_per_execution": steps_per_execution}
-    return by_epochs(functools.partial(fitted_by_keras, **options))
+    """Return the contender that trains by `fit` with XLA and several steps a call."""
+    return functools.partial(keras_fit, jit_compile=True, steps_per_execution=steps_per_execution)
 
 
 def glorot():
-    """Initial weights and biases, Glorot uniform and zero, in the order of the layers."""
+    """Return initial weights, Glorot uniform, and biases, zero, in the order of the layers."""
     rng = np.random.default_rng(0)
     arrays = []
     for shape in SHAPES.values():
@@ -134,7 +172,7 @@ def glorot():
 
 
 def torch_model():
-    """The network in PyTorch, in the manner of its public VAE example."""
+    """Return the network and its loss in PyTorch, in the manner of PyTorch's VAE example."""
     import torch
     from torch import nn
 
@@ -164,11 +202,11 @@ def torch_model():
 
 @by_epochs
 def torch_eager(images, batch_size):
-    """PyTorch as its public example is written: a DataLoader, and each operation by itself."""
+    """Train as PyTorch's VAE example does: a DataLoader, and each operation by itself."""
     import torch
 
     model, loss_function = torch_model()
-    optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE, eps=EPSILON)
+    optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
     x = torch.from_numpy(images).float() / 255
     loader = torch.utils.data.DataLoader(
         torch.utils.data.TensorDataset(x), batch_size=batch_size, shuffle=True
@@ -189,11 +227,11 @@ def torch_eager(images, batch_size):
 
 @by_epochs
 def torch_compiled(images, batch_size):
-    """PyTorch at its best here: a compiled loss, a fused Adam, batches by indexing."""
+    """Train by the fastest way of those tried: compiled loss, fused Adam, batches by indexing."""
     import torch
 
     model, loss_function = torch_model()
-    optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE, eps=EPSILON, fused=True)
+    optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE, fused=True)
     x = torch.from_numpy(images).float() / 255
 
     @torch.compile
@@ -215,7 +253,11 @@ def torch_compiled(images, batch_size):
 
 @by_epochs
 def jax_scan(images, batch_size):
-    """JAX: one compiled function an epoch, `lax.scan` over its batches."""
+    """Train by one compiled function an epoch, JAX's `lax.scan` over its batches.
+
+    JAX leaves optimizers to other libraries. This is Adam with the default constants of Optax, in
+    the faster order of operations that Kingma & Ba (2014) give at the end of section 2.
+    """
     import jax
     import jax.numpy as jnp
 
@@ -243,7 +285,7 @@ def jax_scan(images, batch_size):
             0.999 * v + 0.001 * jnp.square(g) for v, g in zip(variances, gradients, strict=True)
         ]
         weights = [
-            w - rate * m / (jnp.sqrt(v) + EPSILON)
+            w - rate * m / (jnp.sqrt(v) + 1e-8)
             for w, m, v in zip(weights, means, variances, strict=True)
         ]
         return (weights, means, variances, count), loss
@@ -274,21 +316,19 @@ def jax_scan(images, batch_size):
 
 @by_epochs
 def floor(images, batch_size):
-    """The five large matrix products of a step and Adam's update of their weights, no more.
+    """Compute the five large matrix products of a step and Adam's update of their weights, only.
 
-    They are those of a linear autoencoder on one batch, so that each step needs the one before.
+    They are those of a linear autoencoder on one batch, so that each step depends on the last.
     """
     import tensorflow as tf
 
-    import vae_mnist
-
-    x = vae_mnist.scale(images[:batch_size])
+    x = tf.constant(images[:batch_size] / np.float32(255))
     w1, *_, w3, _ = glorot()
     weights = [tf.Variable(w1), tf.Variable(w3)]
     means = [tf.Variable(tf.zeros(w.shape)) for w in weights]
     variances = [tf.Variable(tf.zeros(w.shape)) for w in weights]
 
-    @tf.function(jit_compile=vae_mnist.xla_available())
+    @tf.function(jit_compile=True)
     def run_epoch(steps):
         for _ in tf.range(steps):
             w1, w3 = weights
@@ -302,13 +342,13 @@ def floor(images, batch_size):
             ):
                 m.assign(0.9 * m + 0.1 * gradient)
                 v.assign(0.999 * v + 0.001 * tf.square(gradient))
-                w.assign_sub(LEARNING_RATE * m / (tf.sqrt(v) + EPSILON))
+                w.assign_sub(LEARNING_RATE * m / (tf.sqrt(v) + 1e-8))
 
     steps = tf.constant(len(images) // batch_size)
 
     def epoch():
         run_epoch(steps)
-        weights[0].numpy()  # waits for a device that computes by itself
+        weights[0].numpy()  # waits for a device that computes asynchronously
 
     return epoch
 
@@ -316,7 +356,7 @@ def floor(images, batch_size):
 CONTENDERS = {
     "this project": this_project,
     "TensorFlow 1 graph, feed_dict": tensorflow_1,
-    "Keras fit": by_epochs(fitted_by_keras),
+    "Keras fit": keras_fit,
     "Keras fit, XLA, 10 steps a call": keras_fit_compiled(10),
     "Keras fit, XLA, 50 steps a call": keras_fit_compiled(50),
     "Keras fit, XLA, 143 steps a call": keras_fit_compiled(143),

@@ -1,7 +1,7 @@
-"""The original program from start to finish, the original way, as `whole_run.py` measures it.
+"""Run the program of the book's listing, written for tf.compat.v1; `whole_run.py` measures it.
 
-A TensorFlow 1 graph with the listing's cost, trained through a session and feed_dict; then the
-same figures, the manifold decoded digit by digit.
+It trains a TensorFlow 1 graph with the listing's cost through a session and feed_dict, prints what
+the listing prints, and draws the same figures. They are written to files instead of shown.
 """
 
 import argparse
@@ -22,10 +22,11 @@ from original import build_original, v1
 from scipy.stats import norm
 
 BATCH_SIZE = 128
+DISPLAY_STEP = 3
 
 
 def load(path):
-    """Returns training images, test images and test labels; pixels are float32 in [0, 1]."""
+    """Return training images, test images and test labels; pixels are float32 in [0, 1]."""
     with np.load(path, allow_pickle=False) as archive:
         x_train, x_test = (
             archive[key].reshape(-1, 784).astype(np.float32) / 255 for key in ("x_train", "x_test")
@@ -52,10 +53,10 @@ def main():
             for step in range(len(x_train) // BATCH_SIZE):
                 batch = x_train[order[step * BATCH_SIZE : (step + 1) * BATCH_SIZE]]
                 _, cost = session.run([original.train, original.cost], {original.x: batch})
-            if epoch % 3 == 0:
-                print(f"epoch {epoch + 1}: cost {cost:.4f}", flush=True)
-        squared_error = session.run(original.squared_error, {original.x: x_test}) / len(x_test)
-        print(f"test error {squared_error:.4f}")
+            if epoch % DISPLAY_STEP == 0:  # the cost of the last batch
+                print(f"Epoch: {epoch + 1:04d} cost= {cost:.9f}", flush=True)
+        # The squared error is summed over all test images, and only the KL divergence is a mean.
+        print("Result:", session.run(original.cost, {original.x: x_test}), flush=True)
 
         reconstruction = session.run(original.reconstruction, {original.x: x_test[:10]})
         figure, rows = plt.subplots(2, 10, figsize=(8.3, 1.7))
@@ -69,6 +70,7 @@ def main():
         plt.colorbar()
         figure.savefig(arguments.output_dir / "latent_scatter.png", dpi=200)
 
+        # The lowest z_2 is in the top row, as in the listing; the port turns the rows over.
         quantiles = norm.ppf(np.linspace(0.05, 0.95, 15))
         canvas = np.empty((15 * 28, 15 * 28))
         for row, z_2 in enumerate(quantiles):

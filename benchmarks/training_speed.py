@@ -1,7 +1,8 @@
-"""Trains the same VAE every way that a user might pick, and prints how long each takes an epoch.
+"""Train the same VAE in several ways and print the time that an epoch takes in each.
 
-The contenders take turns, epoch by epoch, each in a process of its own, so that a machine that
-slows down slows them all. Compare the ratios; the seconds belong to one machine and one hour.
+The contenders take turns, epoch by epoch, each in a process of its own, so that other load on the
+machine affects all of them alike. Compare the ratios of the times: the seconds vary more, from one
+machine to another and with the other load.
 """
 
 import argparse
@@ -19,7 +20,7 @@ THIS_PROJECT = next(iter(CONTENDERS))
 
 
 def load_images(path, batch_size):
-    """Returns the training images of an .npz file, uint8 [count, 784], those of whole batches."""
+    """Return the training images of an .npz file in whole batches, uint8 [count, 784]."""
     with np.load(path, allow_pickle=False) as archive:
         images = archive["x_train"]
     images = images[len(images) // 12 :].reshape(-1, 784)  # the first twelfth is for validation
@@ -27,10 +28,10 @@ def load_images(path, batch_size):
 
 
 def work(name, path, batch_size, connection):
-    """In a process: makes a contender, then trains an epoch at every request.
+    """Run a contender in this process, an epoch for each True that `connection` receives.
 
-    It answers with seconds and loss, or with the reason why there is no such contender here; first
-    with None, when it is ready.
+    It sends None when the contender is ready, and (seconds, loss) after each epoch. If a module is
+    missing, it sends the message of the ImportError and returns.
     """
     start = None
 
@@ -48,15 +49,15 @@ def work(name, path, batch_size, connection):
 
 
 def progress(text):
-    """Shows what is being done, in a line of its own that is overwritten in a terminal."""
+    """Show `text` in a line that the next call overwrites, on a terminal only."""
     if sys.stderr.isatty():
         print(f"\r{text:<78}", end="", file=sys.stderr, flush=True)
 
 
 def measure(path, batch_size, epochs, names):
-    """Returns (seconds and losses of the first epoch and the counted ones) by contender.
+    """Return a list of (seconds, loss) by contender: the first epoch, then the counted ones.
 
-    A contender that can't run here has its reason instead.
+    A contender that cannot run has the reason, a string, instead of the list.
     """
     context = multiprocessing.get_context("spawn")
     connections, results = {}, {}
@@ -66,6 +67,7 @@ def measure(path, batch_size, epochs, names):
         context.Process(
             target=work, args=(name, path, batch_size, child), daemon=True, name=name
         ).start()
+        child.close()  # or a process that fails would not end `recv`
         missing = connection.recv()
         results[name] = missing or []
         if not missing:
@@ -82,7 +84,7 @@ def measure(path, batch_size, epochs, names):
 
 
 def print_table(results, count):
-    """Prints what was measured with `count` images an epoch; returns the medians by contender."""
+    """Print the table for `count` images an epoch and return the medians by contender."""
     medians = {
         name: statistics.median(seconds for seconds, _ in epochs[1:])
         for name, epochs in results.items()
@@ -108,7 +110,7 @@ def print_table(results, count):
 
 
 def draw_chart(medians, path):
-    """Writes a bar chart of the medians."""
+    """Write a bar chart of the medians to a PNG file."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 0.36 * len(medians) + 0.6), dpi=200, layout="constrained")
@@ -141,7 +143,7 @@ def parse_arguments():
 
 def main():
     arguments = parse_arguments()
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # for the contenders' processes
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # the contenders' processes log nothing
     count = len(load_images(arguments.data, arguments.batch_size))
     names = [name for name in CONTENDERS if name == THIS_PROJECT or name in arguments.only]
     results = measure(arguments.data, arguments.batch_size, arguments.epochs, names)

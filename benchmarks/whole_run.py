@@ -1,10 +1,11 @@
-"""Runs the whole program and the original way in turns, and compares wall time and peak memory.
+"""Run vae_mnist.py and original_program.py in turns and compare wall time and peak memory.
 
-`scaling` runs the program on 1, 2 and 4 times the images and the epochs instead: the time should be
-a constant plus a straight line. `parts` accounts for a run from the start of its process to its
-end. With `--other`, `comparison` takes another version of the script in place of the original way.
+`scaling` runs vae_mnist.py on 1, 2 and 4 times the images and the epochs instead: the time should
+be a constant plus a term proportional to both. `parts` prints the time of each part of a run.
+`--other` replaces original_program.py by another script with the same options, such as an earlier
+version of vae_mnist.py.
 
-Measure in an environment without JAX: TensorFlow imports it where it finds it.
+Measure in an environment without JAX: TensorFlow imports it if it is installed.
 """
 
 import argparse
@@ -22,14 +23,23 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 THIS = HERE.parent / "vae_mnist.py"
 ORIGINAL = HERE / "original_program.py"
+# The losses differ: vae_mnist.py prints the mean over the test images, while the original's cost
+# has the squared error summed over them.
+TEST_LOSS = re.compile(r"^(?:test loss|Result:) .*$", re.MULTILINE)
+ENVIRONMENT = os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
 
 
 def run(script, *arguments):
-    """Runs a script; returns its seconds, its peak memory in MB, and its output."""
-    with tempfile.TemporaryDirectory() as directory, tempfile.TemporaryFile("w+") as output:
+    """Run a script and return its seconds, its peak memory in MB, and its output."""
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        tempfile.TemporaryFile("w+", encoding="utf-8") as output,
+    ):
         command = [sys.executable, str(script), "--output-dir", directory, *map(str, arguments)]
         start = time.perf_counter()
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, env=ENVIRONMENT
+        )
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - start
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -41,15 +51,15 @@ def run(script, *arguments):
 
 
 def compare(arguments):
-    """Prints medians of time and memory of both programs, run in turns."""
+    """Print the time and memory of both programs, run in turns, and the ratios of the medians."""
     programs = {"this project": THIS, "the other": arguments.other}
     results = {name: [] for name in programs}
     for turn in range(arguments.runs):
         for name, script in programs.items():
             result = run(script, "--data", arguments.data, "--epochs", arguments.epochs)
             results[name].append(result[:2])
-            test = re.findall(r"^test \w+ [\d.]+", result[2], re.MULTILINE)[0]
-            print(f"run {turn + 1}, {name}: {result[0]:.2f} s, {result[1]:.0f} MB, {test}")
+            loss = TEST_LOSS.search(result[2]).group()
+            print(f"run {turn + 1}, {name}: {result[0]:.2f} s, {result[1]:.0f} MB, {loss}")
     ours, other = (np.median(measured, axis=0) for measured in results.values())
     print(
         f"ratio of medians, this project to {arguments.other}: {ours[0] / other[0]:.2f} of the "
@@ -58,7 +68,7 @@ def compare(arguments):
 
 
 def larger(path, factor, directory):
-    """Writes the data set of `path` with its training images repeated; returns the new path."""
+    """Write the data set of `path` with its training images repeated and return the new path."""
     with np.load(path, allow_pickle=False) as archive:
         arrays = {key: archive[key] for key in archive}
     for key in ("x_train", "y_train"):
@@ -68,7 +78,7 @@ def larger(path, factor, directory):
 
 
 def scale(arguments):
-    """Prints seconds for multiples of the images and epochs, and the straight line through them."""
+    """Print the time for multiples of the images and epochs, and a straight line fitted to it."""
     factors = (1, 2, 4)
     with tempfile.TemporaryDirectory() as directory:
         paths = {factor: larger(arguments.data, factor, Path(directory)) for factor in factors}
@@ -105,12 +115,12 @@ PARTS = (
 
 
 def ends_of_parts(epochs):
-    """How the lines begin that a run prints at the end of each of PARTS but the last."""
-    return ["", "    1 ", f"{epochs:>5} ", "accuracy", "wrote"]
+    """Return the beginnings of the lines that a run prints after each of PARTS but the last."""
+    return ["", "    1 ", f"{epochs:>5} ", "k-NN accuracy", "wrote"]
 
 
 def times_of_parts(script, data, epochs):
-    """Runs a script; returns the seconds of each of PARTS, whose sum is those of the process."""
+    """Run a script and return the seconds of each of PARTS; their sum is the process's time."""
     beginnings = ends_of_parts(epochs)
     with tempfile.TemporaryDirectory() as directory:
         options = ["--output-dir", directory, "--data", str(data), "--epochs", str(epochs)]
@@ -120,8 +130,8 @@ def times_of_parts(script, data, epochs):
             command,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=os.environ | {"PYTHONUNBUFFERED": "1"},
-            text=True,
+            env=ENVIRONMENT,
+            encoding="utf-8",
         )
         for line in process.stdout:
             if beginnings and line.startswith(beginnings[0]):
@@ -129,13 +139,15 @@ def times_of_parts(script, data, epochs):
                 del beginnings[0]
         process.wait()
         ends.append(time.perf_counter())
-    if process.returncode or beginnings:
+    if process.returncode:
         raise SystemExit(f"{script} failed")
+    if beginnings:
+        raise SystemExit(f"{script} printed no line that begins with {beginnings[0]!r}")
     return np.diff(ends)
 
 
 def parts(arguments):
-    """Prints what a run of each program is made of, medians of runs in turns."""
+    """Print the time of each part of a run of each program, medians of runs in turns."""
     scripts = [THIS] + ([arguments.other] if arguments.other != ORIGINAL else [])
     seconds = {script: [] for script in scripts}
     for _ in range(arguments.runs):

@@ -1,73 +1,96 @@
-"""The README: its commands, snippets, pictures and requirements are those of the project."""
+"""README and its Chinese page: commands, snippets, files and numbers."""
 
-import json
 import re
+import sys
+import types
 
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
-from conftest import ROOT
+from helpers import LOG_NAMES, ROOT
 
 import vae_mnist
 
-README = (ROOT / "README.md").read_text()
+README = (ROOT / "README.md").read_text("utf-8")
+CHINESE = (ROOT / "README.zh-CN.md").read_text("utf-8")
 
 
-def test_the_readme_begins_with_the_two_commands_that_the_gate_runs():
-    commands = re.search(r"^```\n(.*?)^```", README, re.M | re.S)[1].splitlines()
-    assert len(commands) == 2
-    for command, program in zip(commands, ("python vae_mnist.py", "pytest"), strict=True):
-        assert command == (
-            "python3 -m venv .venv && .venv/bin/pip install -r requirements.txt && "
-            f".venv/bin/{program}"
-        )
-    assert "`python vae_mnist.py` and `pytest` are\nenough" in README
-    assert "python3-venv" in README
-    assert "uv run vae_mnist.py" in README
-    assert "uv run --with-requirements requirements.txt pytest" in README
-    assert commands[1] in (ROOT / ".ci" / "run").read_text()
+def commands(text):
+    return re.search(r"^```\n(.*?)^```", text, re.M | re.S)[1]
 
 
-def test_every_picture_and_file_of_the_readme_is_there():
-    paths = re.findall(r'(?:src="|\]\()(?!https?:)([^")#]+)', README)
-    assert len(paths) > 5
+def test_the_first_commands_are_those_that_the_gate_runs():
+    install = "python3 -m venv .venv && .venv/bin/pip install -r requirements.txt && .venv/bin/"
+    run, test = commands(README).splitlines()
+    assert (run, test) == (f"{install}python vae_mnist.py", f"{install}pytest")
+    assert test in (ROOT / ".ci" / "run").read_text("utf-8")
+
+
+@pytest.mark.parametrize("text", [README, CHINESE], ids=["README", "README.zh-CN"])
+def test_every_file_that_is_linked_is_there(text):
+    paths = re.findall(r'(?:src="|\]\()(?!https?:)([^")#]+)', text)
+    assert paths
     for path in paths:
         assert (ROOT / path).exists()
 
 
-def test_the_snippets_import_the_script_first():
-    """It sets Keras to run on TensorFlow."""
-    imports = re.findall(r"^(?:from|import) .*", "".join(snippets()), re.M)
-    assert imports[0] == "import vae_mnist"
+def test_every_name_of_the_book_leads_to_one_of_the_script():
+    rows = [row for row in README.splitlines() if row.startswith("| ")]
+    start = rows.index("| listing | here | why |")
+    words = "".join(row.split("|")[2] for row in rows[start + 2 : start + 17])
+    names = re.findall(r"`(?:VAE\.)?([A-Za-z_]+)(?:\*\*2)?`", words)
+    missing = {name for name in names if not hasattr(vae_mnist, name)}
+    assert missing <= {"call", "x", "epsilon", "gradient", "apply"}  # arguments and methods
+    assert len(names) > 15
 
 
-def requirement_lines(text):
-    return [line for line in text.splitlines() if line and not line.startswith("#")]
+# ---- The Chinese page ----------------------------------------------------------------------------
 
 
-def test_the_inline_metadata_equals_the_requirements():
-    script = (ROOT / "vae_mnist.py").read_text()
-    block = re.search(r"^# /// script\n((?:#.*\n)+?)# ///\n", script, re.MULTILINE)[1]
-    dependencies = json.loads(re.search(r"^# dependencies = (\[.*\])$", block, re.MULTILINE)[1])
-    program, _, _ = (ROOT / "requirements.txt").read_text().partition("# for the tests")
-    assert dependencies == requirement_lines(program)
+def rows_of_numbers(text):
+    """Return the numbers of each row of the tables with test losses, as they are written."""
+    rows = [row for row in text.splitlines() if re.match(r"\|.*\d\d\.\d\d . \d", row)]
+    return [re.findall(r"\d+\.\d+", row.partition("|")[2].partition("|")[2]) for row in rows]
 
 
-def snippets():
-    """The Python of the README, without what only a notebook understands."""
-    text = re.sub(r"^%.*\n", "", README, flags=re.M)
-    return re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
+def test_the_chinese_page_has_the_commands_of_the_readme():
+    assert commands(CHINESE) == commands(README)
+
+
+def test_the_chinese_page_has_the_numbers_of_the_readme():
+    assert rows_of_numbers(CHINESE) == rows_of_numbers(README)
+    assert len(rows_of_numbers(README)) == 4
+
+
+def test_the_chinese_page_has_the_names_of_the_book():
+    def columns(text):
+        rows = [row.split("|")[1:3] for row in text.splitlines() if row.startswith("| ")]
+        names = [re.findall(r"`[^`]+`", first) for first, _ in rows]
+        return [row for row in names if row and not row[0].startswith("`--")]
+
+    of_book = [row for row in columns(README) if row in columns(CHINESE)]
+    assert of_book == columns(CHINESE)
+    assert len(of_book) == 15
+
+
+# ---- Snippets ------------------------------------------------------------------------------------
+
+
+def snippets(text):
+    """Return the Python of a page, without what only a notebook understands."""
+    found = re.findall(r"^( *)```python\n(.*?)^ *```", text, re.M | re.S)
+    code = [re.sub(f"^{indent}", "", body, flags=re.M) for indent, body in found]
+    return [re.sub(r"^%.*\n", "", body, flags=re.M) for body in code]
 
 
 @pytest.fixture
-def beside_a_run(finished_run, small_file, tmp_path, monkeypatch):
-    """A working directory with data, a model and images in the places that the README names."""
+def in_project(small_file, tmp_path, monkeypatch):
+    """A working directory with data and images in the places that the pages name."""
     monkeypatch.chdir(tmp_path)
-    for name in ("outputs", "data", "my_images/3", "my_images/7"):
+    for name in ("data", "my_images/3", "my_images/7"):
         (tmp_path / name).mkdir(parents=True)
-    (tmp_path / "outputs" / "vae.keras").write_bytes((finished_run / "vae.keras").read_bytes())
     (tmp_path / "data" / "mnist_5k.npz").write_bytes(small_file.read_bytes())
+    (tmp_path / "mnist.npz").write_bytes(small_file.read_bytes())
     with np.load(small_file) as archive:
         for index, image in enumerate(archive["x_test"][:24]):
             path = tmp_path / "my_images" / str(3 + 4 * (index % 2)) / f"{index:02}.png"
@@ -75,27 +98,38 @@ def beside_a_run(finished_run, small_file, tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_the_snippets_run_one_after_the_other(eagerly, beside_a_run, monkeypatch, capsys):
-    logged = []  # in place of TensorBoard, which is a package of its own
-    monkeypatch.setattr(tf.summary, "scalar", lambda *args: logged.append(args))
-    names = {}
-    histories = []
-    for snippet in snippets():
+def test_the_snippets_run_one_after_the_other(eagerly, in_project, monkeypatch, capsys):
+    frames = []
+    display = types.SimpleNamespace(IFrame=lambda path, **size: frames.append((path, size)))
+    ipython = types.SimpleNamespace(version_info=(9, 0), get_ipython=lambda: None)
+    monkeypatch.setitem(sys.modules, "IPython", ipython)  # as matplotlib asks it
+    monkeypatch.setitem(sys.modules, "IPython.display", display)
+    names, histories = {}, []
+    for snippet in snippets(README):
         exec(snippet, names)
         histories.append(names.get("history"))
-    files = {path.name for path in beside_a_run.iterdir()}
-    assert {"plane.html", "convolutional.keras", "mine.npz", "manifold_03.png", "logs"} <= files
+        if "TruncatedNormal" in snippet:
+            weights = names["model"].get_weights()
+            assert all(0.0005 < np.std(array) < 0.0015 for array in weights[::2])
+            assert np.any(weights[2] != weights[4])
+            assert names["model"].kl_weight == 1 / 128
+    assert frames == [("page.html", {"width": "100%", "height": 700})]
+    assert (in_project / "page.html").read_bytes().startswith(b"<!DOCTYPE html>")
     out = capsys.readouterr().out
-    values = re.findall(r": ([\d.]+)$", out, re.M)
-    assert len(values) == 2
-    assert all(0 <= float(value) <= 1 for value in values)
-    assert out.count("epoch    loss") == 2  # the epochs are shown
-    warm_up = next(history for history in histories if history and history is not histories[1])
-    weights = [(row["loss"] - row["reconstruction"]) / row["kl"] for row in warm_up]
-    np.testing.assert_allclose(weights, [0, 0.2, 0.4, 0.6, 0.8, 1, 1, 1, 1, 1], atol=0.001)
-    assert [value for name, value in logged if name == "epoch"] == [1, 2, 3]
-    assert len(logged) == 3 * 7
-    assert names["pixels"].shape == (24, 28, 28)
+    assert out.count("epoch      loss  reconstruction") == 6
+    warm_up = histories[-1].history
+    assert sorted(warm_up) == sorted(LOG_NAMES)
+    np.testing.assert_allclose(warm_up["kl_weight"][:7], [0, 0.2, 0.4, 0.6, 0.8, 1, 1])
+    assert len(warm_up["loss"]) > 5
+    assert names["robust"].reconstruction_loss is names["absolute_error"]
+    for snippet in snippets(CHINESE):
+        exec(snippet.replace("callbacks=", "epochs=1, callbacks="), names)
+
+
+def test_the_snippet_for_ones_own_images_makes_a_data_set(in_project):
+    page = (ROOT / "data" / "README.md").read_text("utf-8")
+    (snippet,) = [snippet for snippet in snippets(page) if "my_images" in snippet]
+    exec(snippet, {})
     data = vae_mnist.load_data("mine.npz")
     assert data.classes.tolist() == [3, 7]
     assert len(data.x_test) == 4

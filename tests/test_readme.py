@@ -49,7 +49,8 @@ def test_every_name_of_the_book_leads_to_one_of_the_script():
 
 def rows_of_numbers(text):
     """Return the numbers of each row of the tables with test losses, as they are written."""
-    rows = [row for row in text.splitlines() if re.match(r"\|.*\d\d\.\d\d . \d", row)]
+    ranges = re.compile("\\|.*\\d\\d\\.\\d\\d \N{EN DASH} ")
+    rows = [row for row in text.splitlines() if ranges.match(row)]
     return [re.findall(r"\d+\.\d+", row.partition("|")[2].partition("|")[2]) for row in rows]
 
 

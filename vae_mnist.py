@@ -52,8 +52,8 @@ os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 # A notebook passes its matplotlib backend on to programs whose environment may lack that module.
-mpl_backend, _, mpl_module = os.environ.get("MPLBACKEND", "").rpartition("module://")
-if mpl_module and importlib.util.find_spec(mpl_module.partition(".")[0]) is None:
+_, is_module, mpl_module = os.environ.get("MPLBACKEND", "").partition("module://")
+if is_module and importlib.util.find_spec(mpl_module.partition(".")[0]) is None:
     del os.environ["MPLBACKEND"]
 
 try:
@@ -69,19 +69,17 @@ try:
     from scipy.special import ndtri
 
     for package, oldest in ((tf, (2, 16)), (keras, (3, 0)), (np, (1, 25)), (matplotlib, (3, 9))):
-        if tuple(map(int, package.__version__.split(".")[:2])) < oldest:
-            raise ImportError(
-                f"{package.__name__} {package.__version__} is too old; install the packages of "
-                "requirements.txt"
-            )
-    if keras.backend.backend() != "tensorflow":
-        raise ImportError(
-            f"Keras already runs on {keras.backend.backend()}; import vae_mnist before keras"
-        )
+        version = package.__version__
+        if tuple(map(int, version.split(".")[:2])) < oldest:
+            raise ImportError(f"{package.__name__} {version} is too old; see requirements.txt")
+    backend = keras.backend.backend()
+    if backend != "tensorflow":
+        raise ImportError(f"Keras already runs on {backend}; import vae_mnist before keras")
 except ImportError as error:
     if __name__ != "__main__":
         raise
-    print(f"vae_mnist.py: error: {error}", file=sys.stderr)
+    remedy = "; see requirements.txt" if isinstance(error, ModuleNotFoundError) else ""
+    print(f"vae_mnist.py: error: {error}{remedy}", file=sys.stderr)
     sys.exit(2)
 
 # ---- Settings ------------------------------------------------------------------------------------
@@ -445,11 +443,20 @@ def validate(model, x_validation, epsilon, kl_weight):
     return tf.stack(mean_losses(*model.loss_terms(x_validation, epsilon), kl_weight))
 
 
-def compile_model(model):
-    """Compile `model` where it is not yet, with `adam()` and XLA, and build its optimizer.
+def prepare_model(model):
+    """Check and build every part of `model`, and compile it where it is not yet.
 
-    Raises ValueError for a model compiled with what `train` would ignore.
+    Raises ValueError for parts that do not fit together, and for a model that was compiled with
+    what `train` would ignore.
     """
+    model.latent_size = check_model(model)
+    x, epsilon = tf.zeros((2, IMAGE_SIDE**2)), tf.zeros((2, model.latent_size))
+    reconstruction, kl = model.loss_terms(x, epsilon)  # builds the layers that a subclass adds
+    if not reconstruction.shape == kl.shape == (2,):
+        raise ValueError(
+            "loss_terms must return one number an image, [batch], not "
+            f"{reconstruction.shape} and {kl.shape}"
+        )
     if not model.compiled:
         model.compile(optimizer=adam(), jit_compile=True)
     config = model.get_compile_config()
@@ -466,15 +473,18 @@ def compile_model(model):
         model.optimizer.build(model.trainable_variables)
 
 
+def xla_available():
+    """Return whether XLA can compile here; print a note where it cannot."""
+    try:
+        tf.function(functools.partial(tf.exp), jit_compile=True)(tf.zeros([1]))
+    except tf.errors.OpError as error:
+        note(f"XLA is unavailable here ({reason(error)}); training without it, more slowly.")
+        return False
+    return True
+
+
 def train(
-    model,
-    x_train,
-    x_validation,
-    *,
-    epochs=EPOCHS,
-    batch_size=BATCH_SIZE,
-    callbacks=(),
-    rng=None,
+    model, x_train, x_validation, *, epochs=EPOCHS, batch_size=BATCH_SIZE, callbacks=(), rng=None
 ):
     """Train a `VAE` on images (see `check_images`) and return its keras.callbacks.History.
 
@@ -493,29 +503,27 @@ def train(
     validation images. `rng`: see `make_rng`.
 
     Raises ValueError for images that `check_images` rejects, for a batch size below 1 or above the
-    number of images, and for a model compiled with a loss or metrics, which would be ignored;
-    FloatingPointError when a loss is not finite.
+    number of images, and for a model that does not fit together or was compiled with a loss or
+    metrics, which would be ignored; FloatingPointError when a loss is not finite.
     """
     x_train = check_images(x_train)
     x_validation = check_images(x_validation)
     if not 1 <= batch_size <= len(x_train):
         raise ValueError(f"a batch of {batch_size} from {len(x_train)} training images")
-    model.latent_size = check_model(model)
+    prepare_model(model)
     rng = make_rng(rng)
     validation_epsilon = rng.standard_normal((len(x_validation), model.latent_size), np.float32)
-    model.loss_terms(to_pixels(x_validation[:1]), validation_epsilon[:1])  # builds every layer
-    compile_model(model)
     steps = len(x_train) // batch_size  # [5] the incomplete last batch is dropped
 
     # Pixels are made once, and compiled, which needs no copies. Of a `functools.partial`, unlike a
     # function, TensorFlow does not count over several trainings how often it is traced.
-    compiled = functools.partial(tf.function, jit_compile=model.jit_compile and xla_available())
-    x_train = compiled(functools.partial(to_pixels))(x_train)
+    xla = model.jit_compile and xla_available()
+    x_train = tf.function(functools.partial(to_pixels), jit_compile=xla)(x_train)
     x_validation = to_pixels(x_validation)
     run_epoch = functools.partial(train_epoch, model)
     run_validation = functools.partial(validate, model)
     if not model.run_eagerly:
-        run_epoch = compiled(run_epoch)
+        run_epoch = tf.function(run_epoch, jit_compile=xla)
         run_validation = tf.function(run_validation)
 
     settings = {"epochs": epochs, "steps": steps, "verbose": 2}  # read by ProgbarLogger and others
@@ -529,12 +537,12 @@ def train(
         order = rng.permutation(len(x_train))[: steps * batch_size].reshape(steps, batch_size)
         epsilon = rng.standard_normal((steps, batch_size, model.latent_size), np.float32)
         losses = run_epoch(x_train, tf.constant(order, tf.int32), tf.constant(epsilon), kl_weight)
-        logs = dict(zip(Losses._fields, losses.numpy().tolist(), strict=True))
+        logs = Losses(*losses.numpy().tolist())._asdict()
         logs["kl_weight"] = float(model.kl_weight)
 
         callbacks.on_test_begin()
         losses = run_validation(x_validation, validation_epsilon, kl_weight)
-        validation_logs = dict(zip(Losses._fields, losses.numpy().tolist(), strict=True))
+        validation_logs = Losses(*losses.numpy().tolist())._asdict()
         callbacks.on_test_end(validation_logs)
         logs |= {f"val_{name}": value for name, value in validation_logs.items()}
 
@@ -545,7 +553,8 @@ def train(
         callbacks.on_epoch_end(epoch, logs)
         if model.stop_training:
             break
-    model.optimizer.finalize_variable_values(model.trainable_variables)  # of a moving average
+    if logs:  # for optimizers that average the weights
+        model.optimizer.finalize_variable_values(model.trainable_variables)
     callbacks.on_train_end(logs)
     return model.history
 
@@ -583,7 +592,7 @@ def image_losses(model, images, epsilon=None):
     images = check_images(images)
     shape = (len(images), model.latent_size)
     if epsilon is None:
-        epsilon = make_rng().standard_normal(shape)
+        epsilon = make_rng().standard_normal(shape, np.float32)
     epsilon = np.asarray(epsilon, np.float32)
     if epsilon.shape not in ((), shape):
         raise ValueError(f"epsilon {epsilon.shape} cannot be broadcast; it must be 0 or {shape}")
@@ -629,7 +638,7 @@ def knn_accuracy(codes, labels, test_codes, test_labels):
 
 
 # ---- Figures -------------------------------------------------------------------------------------
-# Each returns a matplotlib Figure. They look the same and stay legible in every matplotlib style.
+# Each returns a matplotlib Figure, legible in every style: what a style may set is set here.
 
 
 def show_pixels(axes, pixels, **options):
@@ -713,8 +722,8 @@ def latent_scatter_figure(z, labels, *, classes=None):
     is_light = np.dot(colors.to_rgb(background), (0.3, 0.6, 0.1)) > 0.5
     ink = "black" if is_light else "white"
     corner, side = (-edge, -edge), 2 * edge
-    square = patches.Rectangle(corner, side, side, fill=False, edgecolor=ink, linestyle="--")
-    axes.add_patch(square)
+    line = {"edgecolor": ink, "linestyle": "--", "linewidth": 1.0}
+    axes.add_patch(patches.Rectangle(corner, side, side, fill=False, **line))
     halo = patheffects.withStroke(linewidth=3, foreground=background)
     style = {"color": ink, "fontsize": 12, "fontweight": "bold", "path_effects": [halo]}
     for index, (x, y) in class_name_places(z, class_indices, limit).items():
@@ -1043,9 +1052,11 @@ class InputError(Exception):
 def say(text, file=None):
     """Print a line; what the console cannot encode is escaped, and without a reader it is lost."""
     file = file or sys.stdout
-    encoding = getattr(file, "encoding", None) or "utf-8"
     with contextlib.suppress(OSError, ValueError):
-        print(text.encode(encoding, "backslashreplace").decode(encoding), file=file, flush=True)
+        try:
+            print(text, file=file, flush=True)
+        except UnicodeEncodeError:
+            print(text.encode("ascii", "backslashreplace").decode(), file=file, flush=True)
 
 
 def note(text):
@@ -1123,16 +1134,6 @@ def parse_arguments(argv=None):
         if not is_good:
             parser.error(f"argument {option}: must be {requirement}")
     return options
-
-
-def xla_available():
-    """Return whether XLA can compile here; print a note where it cannot."""
-    try:
-        tf.function(functools.partial(tf.exp), jit_compile=True)(tf.zeros([1]))
-    except tf.errors.OpError as error:
-        note(f"XLA is unavailable here ({reason(error)}); training without it, more slowly.")
-        return False
-    return True
 
 
 def check_saving(model):
@@ -1237,7 +1238,7 @@ def explorer_page(model, data, recorder=None, losses=None):
     import explorer
 
     if losses is None:
-        epsilon = make_rng(0).standard_normal((len(data.x_test), model.latent_size))
+        epsilon = make_rng(0).standard_normal((len(data.x_test), model.latent_size), np.float32)
         losses = evaluate(model, data.x_test, epsilon)
     data = data._replace(name=last_name(data.name))
     colours = class_colours(len(data.classes))
@@ -1282,6 +1283,7 @@ def run(options):
     z, losses, accuracy = assess_model(model, data, test_rng)
 
     failures = write_files(options.output_dir, {"vae.keras": model.save})  # what took the time
+    loss = model.reconstruction_loss
     metrics = {
         "data": last_name(data.name),
         "train_images": len(data.x_train),
@@ -1289,7 +1291,7 @@ def run(options):
         "epochs": len(rows),
         "batch_size": options.batch_size,
         "learning_rate": options.learning_rate,
-        "reconstruction_loss": getattr(loss := model.reconstruction_loss, "__name__", loss),
+        "reconstruction_loss": getattr(loss, "__name__", loss),
         "kl_weight": float(model.kl_weight),
         "latent_size": model.latent_size,
         "parameters": model.count_params(),

@@ -1,7 +1,7 @@
 # /// script
 # # Raise the upper bound once TensorFlow has wheels for a newer Python (2.22 has them for 3.14).
 # requires-python = ">=3.10,<3.14"
-# dependencies = ["tensorflow>=2.16", "numpy>=1.25", "scipy", "matplotlib>=3.9"]
+# dependencies = ["tensorflow>=2.16", "keras>=3.9", "numpy>=1.25", "scipy", "matplotlib>=3.9"]
 # ///
 """A variational autoencoder (VAE) that learns MNIST digits through a two-dimensional latent space.
 
@@ -68,7 +68,7 @@ try:
     from scipy.spatial import cKDTree
     from scipy.special import ndtri
 
-    for package, oldest in ((tf, (2, 16)), (keras, (3, 0)), (np, (1, 25)), (matplotlib, (3, 9))):
+    for package, oldest in ((tf, (2, 16)), (keras, (3, 9)), (np, (1, 25)), (matplotlib, (3, 9))):
         version = package.__version__
         if tuple(map(int, version.split(".")[:2])) < oldest:
             raise ImportError(f"{package.__name__} {version} is too old; see requirements.txt")

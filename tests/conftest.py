@@ -22,18 +22,7 @@ def process_settings():
 
 SETTINGS_BEFORE_THE_IMPORT = process_settings()
 
-from helpers import (  # noqa: E402
-    BUNDLED,
-    KEYS,
-    OFFLINE,
-    OUTPUT_FILES,
-    SCRIPT,
-    contents,
-    exit_status,
-    finish,
-    run_options,
-    start,
-)
+import helpers  # noqa: E402
 
 import vae_mnist  # noqa: E402
 
@@ -50,7 +39,7 @@ def output(tmp_path):
     """An output directory that already holds a file of each name."""
     directory = tmp_path / "old results"
     directory.mkdir()
-    for name in OUTPUT_FILES:
+    for name in helpers.OUTPUT_FILES:
         (directory / name).write_text(f"old {name}", encoding="utf-8")
     return directory
 
@@ -61,10 +50,10 @@ def rejected(output, monkeypatch, capsys):
 
     def run(*arguments):
         monkeypatch.setattr(vae_mnist, "train", lambda *args, **kwargs: pytest.fail("it trains"))
-        before = contents(output)
-        status = exit_status("--output-dir", output, *arguments)
+        before = helpers.contents(output)
+        status = helpers.exit_status("--output-dir", output, *arguments)
         out, err = capsys.readouterr()
-        assert contents(output) == before
+        assert helpers.contents(output) == before
         assert status == 2
         assert out == ""
         assert err.startswith("vae_mnist.py: error: ")
@@ -77,14 +66,14 @@ def rejected(output, monkeypatch, capsys):
 @pytest.fixture(scope="session")
 def digits():
     """A few of the bundled digits, as a dict with KEYS."""
-    with np.load(BUNDLED) as archive:
-        return {key: archive[key][: 240 if "train" in key else 60] for key in KEYS}
+    with np.load(helpers.BUNDLED) as archive:
+        return {key: archive[key][: 240 if "train" in key else 60] for key in helpers.KEYS}
 
 
 @pytest.fixture(scope="session")
 def data():
     """The bundled digits, loaded by the script."""
-    return vae_mnist.load_data(BUNDLED)
+    return vae_mnist.load_data(helpers.BUNDLED)
 
 
 @pytest.fixture(scope="session")
@@ -137,7 +126,8 @@ FINISHED = {
 def finished_run(tmp_path_factory, small_file):
     """The directory of a run on the few digits with FINISHED, where no option has its default."""
     directory = tmp_path_factory.mktemp("finished") / "größe" / "ディレクトリ"
-    assert exit_status("--data", small_file, "--output-dir", directory, *run_options(FINISHED)) == 0
+    options = [f"--{name}={value}" for name, value in FINISHED.items()]
+    assert helpers.exit_status("--data", small_file, "--output-dir", directory, *options) == 0
     return directory
 
 
@@ -148,18 +138,12 @@ def default_runs(tmp_path_factory):
     The second has no folder of the page beside it. For each its status, output, errors, directory.
     """
     alone = tmp_path_factory.mktemp("alone")
-    shutil.copy(SCRIPT, alone)
-    shutil.copytree(BUNDLED.parent, alone / BUNDLED.parent.name)
-    directories = [tmp_path_factory.mktemp("run") / "output" for _ in range(2)]
-    processes = [
-        start(
-            *(script, "--epochs", 3, "--output-dir", directory),
-            **OFFLINE,
-            KERAS_HOME=str(directory.parent),
-        )
-        for script, directory in zip((SCRIPT, alone / SCRIPT.name), directories, strict=True)
-    ]
-    return [
-        (*finish(process), directory)
-        for process, directory in zip(processes, directories, strict=True)
-    ]
+    shutil.copy(helpers.SCRIPT, alone)
+    shutil.copytree(helpers.BUNDLED.parent, alone / helpers.BUNDLED.parent.name)
+    runs = []
+    for script in (helpers.SCRIPT, alone / helpers.SCRIPT.name):
+        directory = tmp_path_factory.mktemp("run") / "output"
+        options = ["--epochs", 3, "--output-dir", directory]
+        environment = helpers.OFFLINE | {"KERAS_HOME": str(directory.parent)}
+        runs.append((helpers.start(script, *options, **environment), directory))
+    return [(*helpers.finish(process), directory) for process, directory in runs]

@@ -72,11 +72,6 @@ def exit_status(*arguments):
         return stop.code
 
 
-def run_options(options):
-    """Return the command line's arguments for a dict of options."""
-    return [part for name, value in options.items() for part in (f"--{name}", value)]
-
-
 def contents(directory):
     """Return the files of a directory, bytes by name."""
     return {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
@@ -90,12 +85,10 @@ def write_idx(directory, arrays, compress=False):
     directory.mkdir(parents=True, exist_ok=True)
     for key, name in IDX_NAMES.items():
         array = arrays[key]
-        header = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
-        content = header + array.tobytes()
-        if compress:
-            (directory / f"{name}.gz").write_bytes(gzip.compress(content))
-        else:
-            (directory / name).write_bytes(content)
+        content = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
+        content += array.tobytes()
+        path = directory / (f"{name}.gz" if compress else name)
+        path.write_bytes(gzip.compress(content) if compress else content)
     return directory
 
 

@@ -2,41 +2,17 @@
 
 import base64
 import json
+import re
 import string
-from html.parser import HTMLParser
 
 import numpy as np
 
 LETTERS = string.ascii_uppercase + string.ascii_lowercase + string.digits + "+/"
 
 
-class Scripts(HTMLParser):
-    """Collects the text of each script element."""
-
-    def __init__(self, page):
-        """Parses the bytes of a page."""
-        super().__init__()
-        self.texts = []
-        self.is_open = False
-        self.feed(page.decode())
-        self.close()
-
-    def handle_starttag(self, tag, attributes):
-        self.is_open = tag == "script"
-        if self.is_open:
-            self.texts.append("")
-
-    def handle_endtag(self, tag):
-        self.is_open = False
-
-    def handle_data(self, data):
-        if self.is_open:
-            self.texts[-1] += data
-
-
 def content_of(page):
     """What the script wrote into a page."""
-    content, program = Scripts(page).texts
+    content, program = re.findall(r"<script[^>]*>(.*?)</script>", page.decode(), re.DOTALL)
     assert "use strict" in program
     return json.loads(content)
 

@@ -60,18 +60,6 @@ def test_the_logs_have_losses_and_weight_of_the_epoch(train, model):
         assert logs["loss"] == pytest.approx(logs["reconstruction"] + logs["kl"])
 
 
-def test_an_epoch_ends_before_the_next_begins(train, model):
-    weights = [model.get_weights()[0]]
-    train(
-        model,
-        epochs=2,
-        callbacks=at_epoch_end(lambda *args: weights.append(model.get_weights()[0])),
-    )
-    assert np.abs(weights[1] - weights[0]).max() > 0
-    assert np.abs(weights[2] - weights[1]).max() > 0
-    np.testing.assert_array_equal(weights[2], model.get_weights()[0])
-
-
 def test_stop_training_ends_the_training_and_the_next_one_starts_anew(train, model):
     def stop(epoch, logs):
         model.stop_training = epoch == 1
@@ -111,12 +99,6 @@ def test_early_stopping_restores_the_best_weights(train, model):
     history = train(model, epochs=9, callbacks=[keep, Diverging(3, 1, 2, 2), stopping])
     assert history.epoch == [0, 1, 2, 3]
     np.testing.assert_array_equal(model.get_weights()[0], weights[1])
-
-
-def test_early_stopping_can_start_after_a_warm_up(train, model):
-    stopping = callbacks.EarlyStopping(patience=1, start_from_epoch=3)
-    history = train(model, epochs=9, callbacks=[Diverging(1, 2, 3, 4, 5, 6), stopping])
-    assert history.epoch == [0, 1, 2, 3, 4]
 
 
 def test_reduce_lr_on_plateau_makes_the_steps_smaller(train, model):

@@ -22,8 +22,8 @@ OTHER_BACKEND = "import keras; keras.backend.backend = lambda: 'jax'; "
 OLD_PYTHON = "import sys; sys.version_info = (3, 9, 18); sys.version = '3.9.18 (main)'; "
 NO_SCIPY = "import sys; sys.modules['scipy.spatial'] = None; "
 SURROUNDINGS = {
-    "Keras 2": (OLD_KERAS, "keras 2.15.0 is too old; install the packages of requirements.txt"),
-    "TensorFlow 2.10": (OLD_TENSORFLOW, "tensorflow 2.10.1 is too old; install the packages"),
+    "Keras 2": (OLD_KERAS, "keras 2.15.0 is too old; see requirements.txt"),
+    "TensorFlow 2.10": (OLD_TENSORFLOW, "tensorflow 2.10.1 is too old"),
     "Keras on JAX": (OTHER_BACKEND, "Keras already runs on jax; import vae_mnist before keras"),
     "Python 3.9": (OLD_PYTHON, "Python 3.9.18 is too old; use 3.10 or later"),
     "a missing package": (NO_SCIPY, "scipy.spatial"),

@@ -1,6 +1,5 @@
 """The figures draw what they are given, whatever the data set and the style."""
 
-import keras
 import matplotlib
 import matplotlib.style
 import numpy as np
@@ -21,7 +20,7 @@ def texts(axes):
     return [text.get_text() for text in axes.texts]
 
 
-@pytest.mark.parametrize("classes", [1, 2, 10, 27], ids="{} classes".format)
+@pytest.mark.parametrize("classes", [1, 10, 27], ids="{} classes".format)
 def test_the_scatter_has_a_colour_and_a_name_for_every_class(classes):
     angles = np.arange(2000) % classes / classes * 2 * np.pi
     z = 3 * np.stack([np.cos(angles), np.sin(angles)], axis=-1)
@@ -45,30 +44,12 @@ def test_the_scatter_has_a_colour_and_a_name_for_every_class(classes):
 
 def test_the_scatter_shows_every_latent_code_on_equal_axes():
     z = np.random.default_rng(0).standard_normal((500, 2)) * [1, 3]
+    z[7] = [-20, 0]
     scatter = vae_mnist.latent_scatter_figure(z, np.zeros(500, int)).axes[0]
     np.testing.assert_array_equal(scatter.collections[0].get_offsets(), z)
     assert scatter.get_aspect() == 1
-    limit = 1.05 * np.abs(z).max()
-    assert scatter.get_xlim() == scatter.get_ylim() == pytest.approx((-limit, limit))
+    assert scatter.get_xlim() == scatter.get_ylim() == pytest.approx((-21, 21))
     assert (scatter.get_xlabel(), scatter.get_ylabel()) == ("$z_1$", "$z_2$")
-
-
-def test_the_scatter_has_room_for_codes_on_the_negative_side():
-    z = np.array([[-5.0, 0.0], [1.0, 1.0]])
-    scatter = vae_mnist.latent_scatter_figure(z, [0, 1]).axes[0]
-    assert scatter.get_xlim() == pytest.approx((-5.25, 5.25))
-
-
-def test_the_scatter_rejects_three_latent_dimensions():
-    with pytest.raises(ValueError, match="too many values"):
-        vae_mnist.latent_scatter_figure(np.zeros((5, 3)), np.zeros(5, int))
-
-
-def test_the_scatter_takes_lists():
-    scatter, _ = vae_mnist.latent_scatter_figure(
-        [[0, 0], [0, 1], [2, 2], [2, 1]], [4, 4, 1, 1]
-    ).axes
-    assert texts(scatter) == ["1", "4"]
 
 
 def test_colours_go_with_the_class_where_the_codes_lack_one():
@@ -79,22 +60,16 @@ def test_colours_go_with_the_class_where_the_codes_lack_one():
     np.testing.assert_allclose(colours, [to_rgba(PETROFF[label]) for label in labels])
 
 
-@pytest.mark.parametrize("classes", [["zero", "one"], [0, 2], [1, 2]])
-def test_classes_that_lack_a_label_are_rejected(classes):
+def test_classes_that_lack_a_label_are_rejected():
     with pytest.raises(ValueError, match="classes must hold every label"):
-        vae_mnist.latent_scatter_figure(np.eye(2), [0, 1], classes=classes)
+        vae_mnist.latent_scatter_figure(np.eye(2), [0, 1], classes=[0, 2])
 
 
-def test_the_scatter_accepts_labels_in_a_column_and_rejects_one_hot_labels():
-    scatter, _ = vae_mnist.latent_scatter_figure(np.eye(2), np.array([[4], [1]])).axes
+def test_the_scatter_accepts_lists_and_labels_in_a_column_and_rejects_one_hot_labels():
+    scatter, _ = vae_mnist.latent_scatter_figure([[0, 0], [2, 1]], [[4], [1]]).axes
     assert texts(scatter) == ["1", "4"]
     with pytest.raises(ValueError, match="not one-hot"):
         vae_mnist.latent_scatter_figure(np.eye(2), np.eye(2, dtype=int))
-
-
-def test_names_for_the_classes_are_not_taken_for_them():
-    with pytest.raises(TypeError, match="positional"):
-        vae_mnist.latent_scatter_figure(np.eye(2), [0, 1], ["zero", "one"])
 
 
 def test_the_scatter_shows_the_square_of_the_manifold_around_codes_that_lie_close():
@@ -126,13 +101,11 @@ def test_the_name_of_a_single_code_does_not_cover_it():
     assert 0 < box.y0 - y < box.height
 
 
-@pytest.mark.parametrize("style", ["default", "dark_background"])
-@pytest.mark.parametrize("count", [2, 10, 47])
-def test_names_of_classes_at_one_place_do_not_overlap_and_stay_near(count, style):
+@pytest.mark.parametrize("count", [10, 47])
+def test_names_of_classes_at_one_place_do_not_overlap_and_stay_near(count):
     labels = np.repeat(np.arange(count), 3)
     z = 0.5 + 0.001 * np.random.default_rng(0).standard_normal((len(labels), 2))
-    with matplotlib.style.context(style):
-        figure = vae_mnist.latent_scatter_figure(z, labels)
+    figure = vae_mnist.latent_scatter_figure(z, labels)
     figure.draw_without_rendering()
     names = figure.axes[0].texts
     assert [name.get_text() for name in names] == [str(label) for label in range(count)]
@@ -145,24 +118,8 @@ def test_names_of_classes_at_one_place_do_not_overlap_and_stay_near(count, style
     assert all(inside.x0 < box.x0 and box.x1 < inside.x1 for box in boxes)
 
 
-def test_a_name_with_room_is_not_moved():
-    z = np.array([[2, 2], [0, 0], [0.01, 0]])
-    scatter, _ = vae_mnist.latent_scatter_figure(
-        np.repeat(z, 3, axis=0), np.repeat([7, 4, 9], 3)
-    ).axes
-    places = {text.get_text(): text.get_position() for text in scatter.texts}
-    assert places["7"] == (2, 2)
-    assert places["4"][0] < 0 < 0.01 < places["9"][0]
-
-
-def test_the_manifold_runs_as_the_scatter_does():
-    pixels = np.repeat(np.linspace(0, 1, 225)[:, None], 784, axis=1)
-    (axes,) = vae_mnist.manifold_figure(pixels).axes
-    picture = axes.images[0].get_array()
-    lowest, rightmost, highest = pixels[0, 0], pixels[14, 0], pixels[-1, 0]
-    assert (picture[-28:, :28] == lowest).all()
-    assert (picture[-28:, -28:] == rightmost).all()
-    assert (picture[:28, -28:] == highest).all()
+def test_the_axes_of_the_manifold_have_the_values_of_the_latent_codes():
+    (axes,) = vae_mnist.manifold_figure(np.zeros((225, 784))).axes
     for labels in (axes.get_xticklabels(), axes.get_yticklabels()):
         values = [float(label.get_text()) for label in labels]
         np.testing.assert_allclose(values, norm.ppf(np.linspace(0.05, 0.95, 15)), atol=0.005)
@@ -170,20 +127,6 @@ def test_the_manifold_runs_as_the_scatter_does():
     assert list(axes.get_xticks()) == list(axes.get_yticks()) == [i + 0.5 for i in range(15)]
     assert axes.images[0].get_extent() == [0, 15, 0, 15]
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("$z_1$", "$z_2$")
-
-
-def test_an_image_keeps_its_orientation_in_the_manifold():
-    digit = np.linspace(0, 1, 784).reshape(28, 28)
-    (axes,) = vae_mnist.manifold_figure(np.tile(digit.ravel(), (225, 1))).axes
-    np.testing.assert_array_equal(axes.images[0].get_array()[28:56, 56:84], digit)
-
-
-def test_the_manifold_codes_ascend_with_z_1_fastest():
-    codes = vae_mnist.manifold_codes().reshape(15, 15, 2)
-    assert (np.diff(codes[..., 0], axis=1) > 0).all()
-    assert (np.diff(codes[..., 1], axis=0) > 0).all()
-    np.testing.assert_allclose(codes[3, 11], norm.ppf([0.05 + 0.9 * 11 / 14, 0.05 + 0.9 * 3 / 14]))
-    assert codes.dtype == np.float32
 
 
 @pytest.mark.parametrize("count", [1, 10])
@@ -197,10 +140,7 @@ def test_reconstructions_stand_under_their_originals(count):
     assert labels == ["original"] + (count - 1) * [""] + ["reconstruction"] + (count - 1) * [""]
 
 
-STYLES = ["default", "dark_background", "ggplot", "seaborn-v0_8", "classic", "Solarize_Light2"]
-
-
-@pytest.fixture(params=STYLES)
+@pytest.fixture(params=["default", "dark_background", "ggplot", "classic"])
 def style(request):
     with matplotlib.style.context(request.param):
         yield
@@ -243,16 +183,9 @@ def test_the_marks_of_the_scatter_stand_out_in_every_style(style):
         assert not any(line.get_visible() for line in lines)
 
 
-BAD_PIXELS = {
-    "bytes": np.full((225, 784), 200, np.uint8),
-    "below 0": np.full((225, 784), -0.01),
-    "above 1": np.full((225, 784), 1.01),
-    "no numbers": np.full((225, 784), np.nan),
-}
-
-
-@pytest.mark.parametrize("values", BAD_PIXELS.values(), ids=BAD_PIXELS)
-def test_figures_reject_pixels_outside_0_1(values):
+@pytest.mark.parametrize("value", [-0.01, 1.01, np.nan])
+def test_figures_reject_pixels_outside_0_1(value):
+    values = np.full((225, 784), value)
     pixels = np.zeros((2, 784))
     for draw in (
         lambda: vae_mnist.manifold_figure(values),
@@ -272,9 +205,7 @@ def test_each_original_needs_its_reconstruction():
 @pytest.mark.parametrize(
     ("draw", "shape"),
     [
-        (vae_mnist.manifold_figure, (784, 225)),
         (vae_mnist.manifold_figure, (224, 784)),
-        (vae_mnist.samples_figure, (784, 64)),
         (vae_mnist.samples_figure, (8, 8, 784)),
     ],
 )
@@ -283,38 +214,27 @@ def test_figures_reject_pixels_of_another_shape(draw, shape):
         draw(np.zeros(shape))
 
 
-def test_samples_are_shown_row_by_row():
-    pixels = np.repeat(np.linspace(0, 1, 64)[:, None], 784, axis=1)
+def test_samples_are_shown_upright_and_row_by_row():
+    pixels = np.random.default_rng(0).random((64, 784))
     (axes,) = vae_mnist.samples_figure(pixels).axes
     picture = axes.images[0].get_array()
     assert picture.shape == (8 * 28, 8 * 28)
-    np.testing.assert_array_equal(picture[::28, ::28].ravel(), pixels[:, 0])
+    np.testing.assert_array_equal(picture[28:56, 56:84], pixels[10].reshape(28, 28))
     assert not [*axes.get_xticks(), *axes.get_yticks()]
 
 
-def test_an_image_keeps_its_orientation_among_the_samples():
-    digit = np.linspace(0, 1, 784)
-    (axes,) = vae_mnist.samples_figure(np.tile(digit, (64, 1))).axes
-    np.testing.assert_array_equal(axes.images[0].get_array()[28:56, 56:84].ravel(), digit)
-
-
-def history_of(epochs):
-    return {
-        name: [10 * index + epoch for epoch in range(epochs)]
-        for index, name in enumerate(LOG_NAMES)
-    }
-
-
-def test_the_curves_are_those_of_the_history():
-    logs = history_of(2)
-    panels = vae_mnist.training_curves_figure(logs).axes
+def test_the_curves_are_those_of_the_history_over_whole_epochs():
+    logs = {name: [10 * index, 10 * index + 1, 7] for index, name in enumerate(LOG_NAMES)}
+    figure = vae_mnist.training_curves_figure(logs)
+    figure.draw_without_rendering()
+    panels = figure.axes
     titles = [panel.get_title() for panel in panels]
     assert titles == ["loss", "reconstruction loss", "KL divergence"]
     columns = [panel.get_subplotspec().colspan.start for panel in panels]
     assert columns == [0, 1, 2]
     for panel, name in zip(panels, LOSS_NAMES, strict=True):
         for line, split in zip(panel.lines, (name, f"val_{name}"), strict=True):
-            expected = list(zip((1, 2), logs[split], strict=True))
+            expected = list(zip((1, 2, 3), logs[split], strict=True))
             np.testing.assert_array_equal(line.get_xydata(), expected)
         assert (panel.get_xlabel(), panel.get_ylabel()) == ("epoch", "nats per image")
         legend = panel.get_legend()
@@ -322,22 +242,4 @@ def test_the_curves_are_those_of_the_history():
         assert entries == ["training", "validation"]
         assert [line.get_linestyle() for line in legend.get_lines()] == ["-", "--"]
         assert [line.get_linestyle() for line in panel.lines] == ["-", "--"]
-
-
-def test_the_curves_of_a_history_object_are_those_of_its_dict():
-    history = keras.callbacks.History()
-    history.history = history_of(3)
-    for panel, expected in zip(
-        vae_mnist.training_curves_figure(history).axes,
-        vae_mnist.training_curves_figure(history.history).axes,
-        strict=True,
-    ):
-        for line, expected_line in zip(panel.lines, expected.lines, strict=True):
-            np.testing.assert_array_equal(line.get_xydata(), expected_line.get_xydata())
-
-
-def test_only_whole_epochs_are_numbered():
-    figure = vae_mnist.training_curves_figure(history_of(3))
-    figure.draw_without_rendering()
-    for panel in figure.axes:
         assert all(tick == round(tick) for tick in panel.get_xticks())

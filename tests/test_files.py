@@ -9,60 +9,44 @@ from helpers import OUTPUT_FILES, contents, exit_status
 import vae_mnist
 
 OLD = {name: f"old {name}".encode() for name in OUTPUT_FILES}
-NEW = {name: f"new {name}".encode() for name in OUTPUT_FILES}
+NAMES = ["history.csv", "metrics.json", "vae.keras"]
 
 
-def writers(moment=None, error=None):
-    """Return functions that write NEW; that of number `moment` raises `error` half-way."""
+def writer(error=None):
+    """Return a function that writes a file, or half of it and raises `error`."""
 
-    def write(path, index, content):
-        path.write_bytes(content[: len(content) // 2])
-        if index == moment:
+    def write(path):
+        path.write_bytes(b"half")
+        if error:
             raise error
-        path.write_bytes(content)
+        path.write_bytes(f"new {path.name}".encode())
 
-    return {
-        name: lambda path, index=index, content=content: write(path, index, content)
-        for index, (name, content) in enumerate(NEW.items())
-    }
+    return write
 
 
-def test_files_are_written_and_printed(tmp_path, capsys):
-    directory = tmp_path / "a" / "b"
-    assert vae_mnist.write_files(directory, writers()) == {}
-    assert contents(directory) == NEW
-    assert capsys.readouterr().out == "".join(f"wrote {directory / name}\n" for name in NEW)
+def test_new_files_are_written_in_place_of_the_old_ones_and_printed(output, capsys):
+    files = {"history.csv": writer(), "metrics.json": b"1\n", "vae.keras": b""}
+    assert vae_mnist.write_files(output, files) == {}
+    new = {"history.csv": b"new history.csv", "metrics.json": b"1\n", "vae.keras": b""}
+    assert contents(output) == OLD | new
+    assert capsys.readouterr().out == "".join(f"wrote {output / name}\n" for name in files)
 
 
-def test_bytes_are_written_as_they_are(tmp_path):
-    vae_mnist.write_files(tmp_path, {"x": b"1\n", "y": b""})
-    assert contents(tmp_path) == {"x": b"1\n", "y": b""}
-
-
-def test_new_files_take_the_place_of_the_old_ones(output):
-    vae_mnist.write_files(output, writers())
-    assert contents(output) == NEW
-
-
-@pytest.mark.parametrize("moment", [0, 4, len(NEW) - 1])
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), ZeroDivisionError()], ids=["^C", "bug"])
-def test_an_interrupt_or_a_bug_leaves_each_file_old_or_new(moment, error, output):
+def test_an_interrupt_or_a_bug_leaves_each_file_old_or_new(error, output):
+    writers = [writer(), writer(error), writer()]
     with pytest.raises(type(error)):
-        vae_mnist.write_files(output, writers(moment, error))
-    names = list(NEW)
-    expected = {name: NEW[name] for name in names[:moment]}
-    expected |= {name: OLD[name] for name in names[moment:]}
-    assert contents(output) == expected
+        vae_mnist.write_files(output, dict(zip(NAMES, writers, strict=True)))
+    assert contents(output) == OLD | {"history.csv": b"new history.csv"}
 
 
-@pytest.mark.parametrize("moment", [0, 4, len(NEW) - 1])
-def test_a_file_that_fails_is_named_and_the_others_are_written(moment, output, capsys):
-    failed = list(NEW)[moment]
-    error = OSError(28, "No space left on device")
-    failures = vae_mnist.write_files(output, writers(moment, error))
-    assert failures == {failed: "No space left on device"}
-    assert contents(output) == NEW | {failed: OLD[failed]}
-    assert str(output / failed) not in capsys.readouterr().out
+def test_a_file_that_fails_is_named_and_the_others_are_written(output, capsys):
+    writers = [writer(), writer(OSError(28, "No space left on device")), writer()]
+    failures = vae_mnist.write_files(output, dict(zip(NAMES, writers, strict=True)))
+    assert failures == {"metrics.json": "No space left on device"}
+    new = {"history.csv": b"new history.csv", "vae.keras": b"new vae.keras"}
+    assert contents(output) == OLD | new
+    assert "metrics.json" not in capsys.readouterr().out
 
 
 def test_a_locked_file_ends_a_run_in_one_line_that_names_it(

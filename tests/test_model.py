@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import trained
 from keras import layers
+from scipy.special import expit
 
 import vae_mnist
 
@@ -33,7 +33,7 @@ def test_without_noise_the_latent_code_is_z_mean(model, data):
             np.testing.assert_allclose(output, array, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["float32", "float64", "int64"])
+@pytest.mark.parametrize("kind", ["float64", "int64"])
 def test_noise_of_any_type_moves_the_latent_code_by_sigma(kind, model, data):
     x = vae_mnist.to_pixels(data.x_test[:60])
     epsilon = (2 * np.random.default_rng(0).standard_normal((60, 2))).astype(kind)
@@ -54,17 +54,6 @@ def test_a_single_latent_code_is_decoded_as_one_of_one(model):
     np.testing.assert_array_equal(pixels, model.decode_pixels([[0.5, -1.0]]))
 
 
-def test_decoded_pixels_are_clipped_to_0_1():
-    model, data = trained("squared-error")
-    z_mean, _ = vae_mnist.encode(model, data.x_test)
-    outputs = model.decoder(z_mean).numpy()
-    assert outputs.min() < 0
-    assert outputs.max() > 1
-    pixels = model.decode_pixels(z_mean)
-    assert type(pixels) is np.ndarray
-    np.testing.assert_allclose(pixels, outputs.clip(0, 1), atol=1e-6)
-
-
 @keras.saving.register_keras_serializable(package="tests")
 def smoothed_cross_entropy(x, logits):
     return vae_mnist.cross_entropy(0.9 * x + 0.05, logits)
@@ -76,21 +65,23 @@ def absolute_error(x, reconstruction):
 
 
 @pytest.mark.parametrize(
-    ("loss", "from_logits", "pixel"),
+    ("loss", "from_logits", "pixels_of"),
     [
-        ("squared-error", None, 0.75),
-        ("squared-error", False, 0.75),
-        ("cross-entropy", None, 0.6791787),
-        ("cross-entropy", True, 0.6791787),
-        (absolute_error, None, 0.75),
-        (smoothed_cross_entropy, True, 0.6791787),
+        ("squared-error", None, lambda outputs: outputs.clip(0, 1)),
+        ("cross-entropy", None, expit),
+        (absolute_error, None, lambda outputs: outputs.clip(0, 1)),
+        (smoothed_cross_entropy, True, expit),
     ],
 )
-def test_pixels_are_the_sigmoid_of_logits_only(loss, from_logits, pixel):
+def test_pixels_are_the_sigmoid_of_logits_and_other_outputs_are_clipped(
+    loss, from_logits, pixels_of
+):
     model = vae_mnist.VAE(reconstruction_loss=loss, from_logits=from_logits)
-    output_bias = model.trainable_variables[-1]
-    output_bias.assign(np.full(784, 0.75))
-    np.testing.assert_allclose(model.decode_pixels([[0, 0]]), np.full((1, 784), pixel), rtol=1e-6)
+    outputs = np.linspace(-1, 2, 784)
+    model.trainable_variables[-1].assign(outputs)  # the last biases
+    pixels = model.decode_pixels([[0, 0]])
+    assert type(pixels) is np.ndarray
+    np.testing.assert_allclose(pixels, [pixels_of(outputs)], rtol=1e-6)
 
 
 def test_a_reconstruction_loss_of_ones_own_is_the_one_that_is_computed(data):
@@ -147,21 +138,13 @@ BAD_MODELS = {
         lambda: {"encoder": encoder_of(layers.Reshape((28, 28)))},
         r"must both be \[batch, latent size\], not \(2, 28, 2\)",
     ),
-    "a decoder of images": (
-        lambda: {"decoder": decoder_of(layers.Dense(784), layers.Reshape((28, 28, 1)))},
-        r"must return \[batch, 784\], not \(2, 28, 28, 1\); keras.layers.Flatten\(\) may end it",
-    ),
     "a decoder of another rank": (
         lambda: {"decoder": decoder_of(layers.Dense(784), layers.Reshape((784, 1)))},
-        r"must return \[batch, 784\], not \(2, 784, 1\)",
+        r"must return \[batch, 784\], not \(2, 784, 1\); keras.layers.Flatten\(\) may end it",
     ),
     "a decoder of another size": (
         lambda: {"decoder": decoder_of(layers.Dense(783))},
         r"must return \[batch, 784\], not \(2, 783\)",
-    ),
-    "a decoder of other codes": (
-        lambda: {"decoder": keras.Sequential([keras.Input((3,)), layers.Dense(784)])},
-        "expected axis -1 of input shape to have value 3",
     ),
     "an unknown loss": (
         lambda: {"reconstruction_loss": "hinge"},
@@ -249,19 +232,13 @@ def assert_same_results(model, loaded, images):
     np.testing.assert_array_equal(*pixels)
 
 
-def test_a_file_holds_name_loss_and_weight_of_the_kl_divergence(tmp_path):
-    model = vae_mnist.VAE(reconstruction_loss="cross-entropy", name="mine")
+def test_a_file_holds_the_name_and_every_setting(tmp_path, data):
+    model = vae_mnist.VAE(reconstruction_loss=smoothed_cross_entropy, from_logits=True, name="mine")
     model.kl_weight = np.float32(0.25)  # as a warm-up may compute it
     loaded = reloaded(model, tmp_path)
     assert isinstance(loaded, vae_mnist.VAE)
-    assert (loaded.name, loaded.reconstruction_loss) == ("mine", "cross-entropy")
-    assert loaded.kl_weight == 0.25
-
-
-def test_a_file_holds_a_loss_of_ones_own_and_what_the_decoder_gives(tmp_path, data):
-    model = vae_mnist.VAE(reconstruction_loss=smoothed_cross_entropy, from_logits=True)
-    loaded = reloaded(model, tmp_path)
     assert loaded.reconstruction_loss is smoothed_cross_entropy
+    assert (loaded.name, loaded.kl_weight) == ("mine", 0.25)
     assert_same_results(model, loaded, data.x_test[:20])
 
 

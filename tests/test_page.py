@@ -10,8 +10,6 @@ from page_content import array, content_of, grey_levels
 import explorer
 import vae_mnist
 
-HOSTILE = "</script><script>alert(1)</script><!-- \" ' & \udcff \u2028"
-
 
 @pytest.fixture
 def make_page(model, data):
@@ -115,7 +113,6 @@ def test_a_second_training_is_recorded_after_the_first(eagerly, train, model, da
     [
         ([5, 5, 1, 0, 5, 1] + 34 * [5], [3, 2, 0, 1, 4, 5, 6, 7, 8, 9]),
         (np.arange(50), range(10)),
-        (12 * [7] + [2], [12, 0, 1, 2, 3, 4, 5, 6, 7, 8]),
         (40 * [7] + [2], range(10)),
         ([[3], [1]], [1, 0]),
     ],
@@ -156,18 +153,14 @@ def test_a_long_training_keeps_the_codes_of_fewer_images(make_page, data, monkey
     assert len(array(content["codes"], "<i2")) == 3 * 9 * 2
 
 
-@pytest.mark.parametrize(
-    ("count", "epochs"), [(4, [0, 1, 2, 3]), (51, list(range(51))), (201, list(range(0, 201, 4)))]
-)
+@pytest.mark.parametrize(("count", "epochs"), [(4, [0, 1, 2, 3]), (201, list(range(0, 201, 4)))])
 def test_reconstructions_of_51_epochs_are_stored_from_the_first_to_the_last(
     count, epochs, make_page, data
 ):
-    content = content_of(make_page(recorder_of(count * [np.ones((50, 2))], data)))["unfolding"]
+    recorder = recorder_of(count * [np.ones((50, 2))], data)
+    content = content_of(make_page(recorder))["unfolding"]
     assert content["stripEpochs"] == epochs
-    assert (
-        content["stripImages"]
-        == explorer.Recorder(data.x_test[:50], data.y_test[:50]).strip_images.tolist()
-    )
+    assert content["stripImages"] == recorder.strip_images.tolist()
     first_pixels = grey_levels(content["strips"][::784]).reshape(-1, 10)
     assert len(content["strips"]) == len(epochs) * 10 * 784
     levels = np.linspace(0, 1, count)[epochs]
@@ -183,14 +176,9 @@ def test_a_page_without_a_training_has_none_of_it(make_page, data):
 # ---- The file ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("field", ["name", "class"])
-def test_a_hostile_text_stays_text(field, make_page):
-    if field == "name":
-        assert content_of(make_page(name=HOSTILE))["name"] == HOSTILE
-    else:
-        classes = np.array([HOSTILE, *map(str, range(1, 10))], dtype=object)
-        page = make_page(classes=classes, y_test=classes[np.arange(1000) % 10])
-        assert content_of(page)["classes"][0] == HOSTILE
+def test_a_hostile_text_stays_text(make_page):
+    hostile = "</script><script>alert(1)</script><!-- \" ' & \udcff \u2028"
+    assert content_of(make_page(name=hostile))["name"] == hostile
 
 
 def test_the_page_has_no_address_and_forbids_the_network(make_page):
@@ -198,10 +186,6 @@ def test_the_page_has_no_address_and_forbids_the_network(make_page):
     assert "content=\"default-src 'none';" in page
     without_base64 = re.sub(r'"[A-Za-z0-9+/=]{100,}"', "", page)
     assert not re.findall(r"https?:|src=|href=|url\(|@import|fetch\(|XMLHttp", without_base64)
-
-
-def test_equal_content_gives_equal_bytes(make_page):
-    assert make_page() == make_page()
 
 
 def test_a_page_of_mnist_has_at_most_3_4_megabytes(make_page, data):
@@ -234,25 +218,8 @@ def test_the_template_by_itself_says_how_to_get_the_page(make_page):
     assert b"python vae_mnist.py" not in make_page()
 
 
-# ---- The script's way to it ----------------------------------------------------------------------
-
-
-def test_only_the_last_name_of_a_path_gets_into_the_page(model, data):
-    page = vae_mnist.explorer_page(model, data._replace(name="/home/someone/secret/digits.npz"))
-    assert content_of(page)["name"] == "digits.npz"
-    assert b"secret" not in page
-
-
 def test_a_page_from_the_script_alone_is_the_same_each_time(model, data):
     assert vae_mnist.explorer_page(model, data) == vae_mnist.explorer_page(model, data)
-
-
-@pytest.mark.parametrize("latent_size", [1, 3])
-def test_another_latent_size_is_a_page_error(latent_size, data, monkeypatch):
-    monkeypatch.setattr(vae_mnist, "LATENT_SIZE", latent_size)
-    expected = f"the page shows two latent dimensions, and the model has {latent_size}"
-    with pytest.raises(explorer.PageError, match=expected):
-        vae_mnist.explorer_page(vae_mnist.VAE(), data)
 
 
 def test_the_page_never_imports_the_script():

@@ -11,21 +11,18 @@ import explorer
 import vae_mnist
 
 
-def vae_with(*hidden, decoder=(), **settings):
+def vae_with(*hidden, decoder=()):
     """A VAE with other layers between pixels and code and, where given, between code and pixels."""
     keras.utils.set_random_seed(0)
     x = h = keras.Input((784,))
     for layer in hidden:
         h = layer(h)
     encoder = keras.Model(x, [layers.Dense(2)(h), layers.Dense(2)(h)])
-    model = vae_mnist.VAE(encoder, decoder_of(*decoder) if decoder else None, **settings)
+    decoder = decoder and keras.Sequential([keras.Input((2,)), *decoder, layers.Dense(784)])
+    model = vae_mnist.VAE(encoder, decoder or None)
     shaken = np.random.default_rng(0)
     model.set_weights([w + shaken.normal(0, 0.05, w.shape) ** 2 for w in model.get_weights()])
     return model
-
-
-def decoder_of(*hidden):
-    return keras.Sequential([keras.Input((2,)), *hidden, layers.Dense(784, name="last")])
 
 
 def page_of(model, data):
@@ -38,30 +35,24 @@ def page_error(model, data):
     return str(error.value)
 
 
-def arrays_of(step):
-    kinds = ("weights", "biases", "factors", "offsets")
-    return {kind: array(step[kind], "<f4") for kind in kinds if kind in step}
+SHAPED_BY = {"leaky_relu": "negative_slope", "elu": "alpha"}
 
 
 def run(steps, values):
     """What the steps of a page's content make of rows of numbers, in float64 and by other means."""
     for step in steps:
-        held = arrays_of(step)
+        kind, parameter = step.get("activation"), step.get("parameter")
+        if kind:
+            options = {} if parameter is None else {SHAPED_BY[kind]: parameter}
+            values = getattr(keras.activations, kind)(values, **options).numpy()
+            continue
+        held = {name: array(text, "<f4") for name, text in step.items()}
         if "weights" in held:
             weights = held["weights"].reshape(-1, len(held["biases"]))
             values = np.einsum("ni,io->no", values, weights) + held["biases"]
-        elif "factors" in held:
-            values = np.multiply(values, held["factors"]) + held["offsets"]
         else:
-            options = {} if step["parameter"] is None else SHAPED_BY[step["activation"]](step)
-            values = getattr(keras.activations, step["activation"])(values, **options).numpy()
+            values = np.multiply(values, held["factors"]) + held["offsets"]
     return values
-
-
-SHAPED_BY = {
-    "leaky_relu": lambda step: {"negative_slope": step["parameter"]},
-    "elu": lambda step: {"alpha": step["parameter"]},
-}
 
 
 def assert_page_computes(model, data):
@@ -76,61 +67,33 @@ def assert_page_computes(model, data):
     np.testing.assert_allclose(run(parts["decoder"], z), model.decoder(z), atol=1e-4)
 
 
-ACTIVATIONS = {
-    "linear": None,
-    "relu": "relu",
-    "tanh": "tanh",
-    "sigmoid": "sigmoid",
-    "elu": "elu",
-    "selu": "selu",
-    "gelu": "gelu",
-    "silu": "silu",
-    "softplus": "softplus",
-    "leaky_relu": "leaky_relu",
-    "a function of TensorFlow": tf.nn.tanh,
-    "a layer as activation": layers.LeakyReLU(negative_slope=0.05),
-}
-
-
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_the_page_runs_every_usual_activation(activation, data):
-    activation = ACTIVATIONS[activation]
-    model = vae_with(
-        layers.Dense(30, activation=activation), decoder=[layers.Dense(20, activation=activation)]
-    )
-    assert_page_computes(model, data)
-
-
+ACTIVATIONS = ["relu", "tanh", "sigmoid", "elu", "selu", "gelu", "silu", "softplus", "leaky_relu"]
 LAYERS = {
+    **{name: lambda name=name: layers.Dense(20, activation=name) for name in ACTIVATIONS},
+    "a function of TensorFlow": lambda: layers.Dense(20, activation=tf.nn.tanh),
+    "a layer as activation": lambda: layers.Dense(20, activation=layers.LeakyReLU(0.05)),
     "an activation": lambda: layers.Activation("tanh"),
-    "ReLU": lambda: layers.ReLU(),
     "ReLU with a slope": lambda: layers.ReLU(negative_slope=0.3),
     "LeakyReLU": lambda: layers.LeakyReLU(negative_slope=0.1),
     "ELU": lambda: layers.ELU(alpha=0.5),
-    "dropout": lambda: layers.Dropout(0.5),
-    "noise": lambda: layers.GaussianNoise(0.5),
-    "a penalty": lambda: layers.ActivityRegularization(0.1),
     "no bias": lambda: layers.Dense(9, use_bias=False),
     "batch normalization": lambda: layers.BatchNormalization(),
     "its bare form": lambda: layers.BatchNormalization(center=False, scale=False),
-    "a model in it": lambda: keras.Sequential([keras.Input((30,)), layers.Dense(7, "tanh")]),
+    "a model of layers for the training": lambda: keras.Sequential(
+        [
+            keras.Input((30,)),
+            layers.Dropout(0.5),
+            layers.GaussianNoise(0.5),
+            layers.ActivityRegularization(0.1),
+            layers.Flatten(),
+        ]
+    ),
 }
 
 
-@pytest.mark.parametrize("layer", LAYERS)
-def test_the_page_runs_every_usual_layer(layer, data):
-    make = LAYERS[layer]
+@pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)
+def test_the_page_runs_every_usual_layer(make, data):
     model = vae_with(layers.Dense(30), make(), decoder=[layers.Dense(30), make()])
-    assert_page_computes(model, data)
-
-
-def test_the_page_runs_any_depth_and_width_and_frozen_layers(data):
-    model = vae_with(
-        *(layers.Dense(width, activation="relu") for width in (40, 10, 300)),
-        decoder=[layers.Dense(width, activation="relu") for width in (3, 50)],
-    )
-    model.encoder.trainable = False
-    model.decoder.layers[0].trainable = False
     assert_page_computes(model, data)
 
 
@@ -156,13 +119,6 @@ def test_an_encoder_without_a_shared_layer_is_run_too(data):
     assert_page_computes(model, data)
 
 
-def test_flatten_at_the_end_is_run_as_the_advice_says(data):
-    assert_page_computes(
-        vae_mnist.VAE(decoder=keras.Sequential([decoder_of(layers.Dense(5)), layers.Flatten()])),
-        data,
-    )
-
-
 def test_images_of_another_side_are_run(monkeypatch):
     monkeypatch.setattr(vae_mnist, "IMAGE_SIDE", 32)
     images = np.random.default_rng(0).integers(0, 256, (60, 1024), dtype=np.uint8)
@@ -181,37 +137,26 @@ class Doubled(layers.Dense):
         return 2 * super().call(inputs, **options)
 
 
-def wild(x):
+def tanh(x):
+    """Has only the name of the activation."""
     return tf.sin(x)
 
 
 UNKNOWN = {
     "LayerNormalization": lambda: layers.LayerNormalization(name="odd"),
-    "Reshape": lambda: layers.Reshape((30, 1), name="odd"),
     "Doubled": lambda: Doubled(9, name="odd"),
-    "Dense with wild": lambda: layers.Dense(9, activation=wild, name="odd"),
     "Dense with mish": lambda: layers.Dense(9, activation="mish", name="odd"),
+    "Dense with tanh": lambda: layers.Dense(9, activation=tanh, name="odd"),
     "Dense with ReLU": lambda: layers.Dense(9, activation=layers.ReLU(6.0), name="odd"),
-    "Activation": lambda: layers.Activation("softmax", name="odd"),
     "ReLU": lambda: layers.ReLU(threshold=0.5, name="odd"),
-    "PReLU": lambda: layers.PReLU(name="odd"),
+    "Dense in float16": lambda: layers.Dense(9, dtype="mixed_float16", name="odd"),
 }
 
 
 @pytest.mark.parametrize("kind", UNKNOWN)
 def test_a_layer_that_the_page_does_not_know_is_named(kind, data):
-    make = UNKNOWN[kind]
-    hidden = [make(), layers.Flatten()] if kind == "Reshape" else [make()]
-    model = vae_with(layers.Dense(30), *hidden)
+    model = vae_with(layers.Dense(30), UNKNOWN[kind]())
     assert page_error(model, data) == f"the page does not know the layer odd ({kind})"
-    model = vae_with(decoder=[layers.Dense(30), *([make(), layers.Flatten()])])
-    assert page_error(model, data) == f"the page does not know the layer odd ({kind})"
-
-
-def test_the_convolution_of_the_readme_is_named(data):
-    convolution = layers.Conv2D(4, 3, strides=2, name="convolution")
-    model = vae_with(layers.Reshape((28, 28, 1), name="square"), convolution, layers.Flatten())
-    assert page_error(model, data) == "the page does not know the layer square (Reshape)"
 
 
 def test_a_layer_of_two_inputs_is_named(data):
@@ -220,14 +165,6 @@ def test_a_layer_of_two_inputs_is_named(data):
     h = layers.Add(name="around")([h1, layers.Dense(30)(h1)])
     model = vae_mnist.VAE(keras.Model(x, [layers.Dense(2)(h), layers.Dense(2)(h)]))
     assert page_error(model, data) == "the page does not know the layer around (Add)"
-
-
-def test_a_function_that_only_has_the_name_of_an_activation_is_named(data):
-    def tanh(x):
-        return tf.sin(x)
-
-    model = vae_with(layers.Dense(9, activation=tanh, name="odd"))
-    assert page_error(model, data) == "the page does not know the layer odd (Dense with tanh)"
 
 
 def test_a_model_without_a_graph_of_layers_is_none_that_the_page_reads(data):
@@ -258,37 +195,44 @@ def test_a_part_that_does_more_than_its_layers_is_rejected(part, model, data):
     assert page_error(model, data).startswith(f"the {part} computes something else than its layers")
 
 
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
-def test_mixed_precision_is_named(policy, data):
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(policy)
-    try:
-        model = vae_mnist.VAE()
-    finally:
-        keras.config.set_dtype_policy(before)
-    kind = policy.removeprefix("mixed_")
-    assert (
-        page_error(model, data)
-        == f"the page does not know the layer h1 (Dense with relu in {kind})"
-    )
-
-
 # ---- What the script does beside the layers ------------------------------------------------------
 
 
-def test_another_scale_of_the_pixels_is_noticed(model, data, monkeypatch):
-    monkeypatch.setattr(
-        vae_mnist, "to_pixels", lambda images: tf.cast(images, "float32") / 127.5 - 1
-    )
-    assert page_error(model, data).startswith("the page encodes pixels that are bytes / 255")
+decode_pixels = vae_mnist.VAE.decode_pixels
+kl_divergence, mean_losses = vae_mnist.kl_divergence, vae_mnist.mean_losses
 
 
-def test_pixels_that_are_shown_otherwise_are_noticed(model, data, monkeypatch):
-    original = vae_mnist.VAE.decode_pixels
-    monkeypatch.setattr(vae_mnist.VAE, "decode_pixels", lambda *codes: original(*codes) ** 0.5)
-    assert page_error(model, data) == (
-        "the page computes the pixels of a latent code otherwise than this model"
-    )
+def with_capacity(reconstruction, kl, kl_weight):
+    _, reconstruction, kl = mean_losses(reconstruction, kl, kl_weight)
+    return vae_mnist.Losses(reconstruction + abs(kl - 20), reconstruction, kl)
+
+
+CHANGES = {
+    "to_pixels": (
+        lambda images: tf.cast(images, "float32") / 127.5 - 1,
+        "the page encodes pixels that are bytes / 255, and this model encodes others",
+    ),
+    "VAE.decode_pixels": (
+        lambda *codes: decode_pixels(*codes) ** 0.5,
+        "the page computes the pixels of a latent code otherwise than this model",
+    ),
+    "RECONSTRUCTION_LOSSES": (
+        {"squared-error": lambda x, y: tf.reduce_sum((x - y) ** 2, axis=-1)},
+        "the page computes the squared-error of an image otherwise than this model",
+    ),
+    "kl_divergence": (
+        lambda *codes: 0.5 * kl_divergence(*codes),
+        "the page computes the KL divergence of an image otherwise than this model",
+    ),
+    "mean_losses": (with_capacity, "the page knows no loss but reconstruction + KL weight x KL"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_changed_function_of_the_script_is_noticed(name, model, data, monkeypatch):
+    replacement, message = CHANGES[name]
+    monkeypatch.setattr(f"vae_mnist.{name}", replacement)
+    assert page_error(model, data) == message
 
 
 def test_another_reconstruction_loss_is_named(data):
@@ -298,31 +242,3 @@ def test_another_reconstruction_loss_is_named(data):
 
     model = vae_mnist.VAE(reconstruction_loss=absolute)
     assert page_error(model, data) == "the page does not know the loss absolute"
-
-
-def test_another_formula_of_a_loss_is_noticed(model, data, monkeypatch):
-    half = vae_mnist.squared_error
-    losses = vae_mnist.RECONSTRUCTION_LOSSES
-    monkeypatch.setitem(losses, "squared-error", lambda x, y: 2 * half(x, y))
-    assert page_error(model, data) == (
-        "the page computes the squared-error of an image otherwise than this model"
-    )
-
-
-def test_another_formula_of_the_kl_divergence_is_noticed(model, data, monkeypatch):
-    original = vae_mnist.kl_divergence
-    monkeypatch.setattr(vae_mnist, "kl_divergence", lambda *codes: 0.5 * original(*codes))
-    assert page_error(model, data) == (
-        "the page computes the KL divergence of an image otherwise than this model"
-    )
-
-
-def test_another_sum_of_the_two_is_noticed(model, data, monkeypatch):
-    original = vae_mnist.mean_losses
-
-    def with_capacity(reconstruction, kl, kl_weight):
-        _, reconstruction, kl = original(reconstruction, kl, kl_weight)
-        return vae_mnist.Losses(reconstruction + abs(kl - 20), reconstruction, kl)
-
-    monkeypatch.setattr(vae_mnist, "mean_losses", with_capacity)
-    assert page_error(model, data) == "the page knows no loss but reconstruction + KL weight x KL"

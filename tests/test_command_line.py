@@ -1,11 +1,12 @@
 """The command line: options and their faults, what ends a run, what is set for the process."""
 
+import io
 import sys
 
 import keras
 import pytest
 import tensorflow as tf
-from helpers import SCRIPT, contents, exit_status, finish, start
+from helpers import SCRIPT, contents, exit_status
 
 import vae_mnist
 
@@ -174,14 +175,19 @@ def test_posterior_collapse_is_reported_in_one_line(
 # ---- What is printed -----------------------------------------------------------------------------
 
 
-def test_a_path_that_the_console_cannot_encode_is_escaped(small_file, tmp_path):
+def test_a_path_that_the_console_cannot_encode_is_escaped(
+    eagerly, small_file, tmp_path, monkeypatch
+):
     """As on a Western Windows, with Chinese letters."""
     path = tmp_path / "数字.npz"
     path.write_bytes(small_file.read_bytes())
-    arguments = ["--data", path, "--epochs", 1, "--output-dir", tmp_path / "数字"]
-    status, out, _ = finish(start(SCRIPT, *arguments, PYTHONIOENCODING="cp1252"))
-    assert status == 0
-    assert "explorer.html in a browser" in out.splitlines()[-1]
+    console = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    monkeypatch.setattr(sys, "stdout", console)
+    monkeypatch.setattr(vae_mnist, "draw_figures", lambda *args: {})
+    assert exit_status("--data", path, "--epochs", 1, "--output-dir", tmp_path / "数字") == 0
+    lines = console.buffer.getvalue().decode("cp1252").splitlines()
+    assert lines[0].startswith(f"{tmp_path}/\\u6570\\u5b57.npz: 220 training")
+    assert lines[-1].endswith("\\u6570\\u5b57/explorer.html in a browser")
 
 
 @pytest.mark.parametrize("stream", [None, BrokenPipeError, ValueError])

@@ -318,7 +318,7 @@ def test_other_precisions_train_with_losses_in_float32(policy, train, data):
     model = vae_mnist.VAE()
     expected = "float64" if policy == "float64" else "float32"
     assert {weights.dtype for weights in model.get_weights()} == {np.dtype(expected)}
-    history = train(model, epochs=5, jit_compile=True).history
+    history = train(model, epochs=5, jit_compile=policy == "mixed_float16").history
     assert history["loss"][-1] < history["loss"][0]
     terms = vae_mnist.image_losses(model, data.x_test[:20])
     codes = vae_mnist.encode(model, data.x_test[:20])

@@ -124,7 +124,7 @@ def test_the_snippets_run_one_after_the_other(eagerly, in_project, monkeypatch, 
     assert len(warm_up["loss"]) > 5
     assert names["robust"].reconstruction_loss is names["absolute_error"]
     for snippet in snippets(CHINESE):
-        exec(snippet.replace("callbacks=", "epochs=1, callbacks="), names)
+        exec(snippet.replace("callbacks=", "epochs=1, callbacks="), {})
 
 
 def test_the_snippet_for_ones_own_images_makes_a_data_set(in_project):

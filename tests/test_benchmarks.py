@@ -34,7 +34,7 @@ def answers_of_three_epochs(name):
 
 
 @pytest.mark.parametrize("name", ["this project", "TensorFlow 1 graph, feed_dict", "Keras fit"])
-def test_the_losses_of_a_contender_are_those_of_pytorch(name):
+def test_the_losses_of_a_contender_are_those_of_pytorch(name, children):
     losses = [loss for _, loss in answers_of_three_epochs(name)]
     # Measured with "PyTorch, eager"; the tolerance is for other random numbers.
     assert losses == pytest.approx([33.42, 27.13, 25.74], rel=0.05)
@@ -64,10 +64,18 @@ for name, contender in CONTENDERS.items():
 """
 
 
-def test_no_other_contender_imports_vae_mnist():
+@pytest.fixture(scope="module")
+def children(tmp_path_factory):
+    """Start both child processes of this file, which run beside each other and the other tests."""
+    directory = tmp_path_factory.mktemp("original") / "output"
+    options = ("--data", BUNDLED, "--epochs", 4, "--output-dir", directory)
     path = f"{BENCHMARKS}{os.pathsep}{ROOT}"
-    process = start("-c", ONE_EPOCH_OF_EACH, PYTHONPATH=path, KERAS_BACKEND="tensorflow")
-    status, _, err = finish(process)
+    contenders = start("-c", ONE_EPOCH_OF_EACH, PYTHONPATH=path, KERAS_BACKEND="tensorflow")
+    return contenders, start(BENCHMARKS / "original_program.py", *options), directory
+
+
+def test_no_other_contender_imports_vae_mnist(children):
+    status, _, err = finish(children[0])
     assert status == 0, err
 
 
@@ -106,11 +114,10 @@ def test_the_chart_is_a_png_file(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def original_run(tmp_path_factory):
-    """Run the original program for four epochs; return its output and its directory."""
-    directory = tmp_path_factory.mktemp("original") / "output"
-    options = ("--data", BUNDLED, "--epochs", 4, "--output-dir", directory)
-    status, out, err = finish(start(BENCHMARKS / "original_program.py", *options))
+def original_run(children):
+    """Return the output and the directory of the original program, run for four epochs."""
+    _, process, directory = children
+    status, out, err = finish(process)
     assert status == 0, err
     return out, directory
 

@@ -1100,7 +1100,7 @@ def test_the_table_adds_up_to_the_loss(open_page):
     assert page.text("lossName") == "loss = reconstruction + 0.5 \N{MULTIPLICATION SIGN} KL"
     data = known_data()
     np.testing.assert_array_equal(page.image("encoded").ravel(), data.x_test[0])
-    sampled = np.random.default_rng(0).standard_normal((len(data.x_test), 2))
+    sampled = np.random.default_rng(0).standard_normal((len(data.x_test), 2), np.float32)
     for column, images, epsilon in (("own", data.x_test[:1], 0), ("test", data.x_test, sampled)):
         losses = vae_mnist.evaluate(known_model(kl_weight=0.5), images, epsilon)
         assert losses.loss == pytest.approx(losses.reconstruction + 0.5 * losses.kl)

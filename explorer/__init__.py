@@ -338,8 +338,9 @@ def unknown(layer):
     activation = getattr(layer, "activation", None)
     if isinstance(layer, layers.Dense) and activation is not keras.activations.linear:
         kind += f" with {getattr(activation, '__name__', type(activation).__name__)}"
-    if layer.compute_dtype != "float32":
-        kind += f" in {layer.compute_dtype}"
+    dtype = getattr(layer, "compute_dtype", "float32")  # a bare operation has none
+    if dtype != "float32":
+        kind += f" in {dtype}"
     return PageError(f"the page does not know the layer {layer.name} ({kind})")
 
 

@@ -906,6 +906,10 @@ def load_data(path=None):
     else:
         name = str(path)
         path = Path(os.path.expanduser(path))
+        if not path.exists():
+            raise InputError(
+                f"{path}: cannot be read (no such file or directory); give {DATA_FORMS}"
+            )
     if isinstance(path, Path) and path.is_dir():
         x, y, x_test, y_test = read_idx_directory(path)
     else:
@@ -994,9 +998,7 @@ def read_npz(file):
     """Return x_train, y_train, x_test, y_test from an .npz file, a path or an open file."""
     try:
         if not zipfile.is_zipfile(file):  # NumPy would advise to unpickle it
-            if not isinstance(file, Path) or file.is_file():
-                raise ValueError("it is not a complete .npz file")
-            raise FileNotFoundError("no such file or directory")
+            raise ValueError("it is not a complete .npz file")
         with np.load(file, allow_pickle=False) as archive:
             names = archive.files
             arrays = [archive[key] for key in NPZ_KEYS if key in names]
@@ -1162,18 +1164,20 @@ def train_model(options, data, rng):
     keep_row = keras.callbacks.LambdaCallback(
         on_epoch_end=lambda epoch, logs: rows.append({"epoch": epoch + 1} | logs)
     )
+    callbacks = [EpochTable(), keep_row]
     recorder = None
     if EXPLORER.is_file():
         import explorer
 
         recorder = explorer.Recorder(data.x_test[:RECORDED_IMAGES], data.y_test[:RECORDED_IMAGES])
+        callbacks.append(recorder)
     train(
         model,
         data.x_train,
         data.x_validation,
         epochs=options.epochs,
         batch_size=options.batch_size,
-        callbacks=[EpochTable(), keep_row] + ([recorder] if recorder else []),
+        callbacks=callbacks,
         rng=rng,
     )
     return model, rows, recorder
@@ -1241,7 +1245,7 @@ def explorer_page(model, data, recorder=None, losses=None):
     """
     import explorer
 
-    if losses is None:
+    if losses is None:  # evaluated here, so that `make_page` notices another `to_pixels`
         epsilon = make_rng(0).standard_normal((len(data.x_test), model.latent_size), np.float32)
         losses = evaluate(model, data.x_test, epsilon)
     data = data._replace(name=last_name(data.name))
@@ -1251,7 +1255,7 @@ def explorer_page(model, data, recorder=None, losses=None):
 
 
 def last_name(path):
-    """Return the last name of a path; the rest of it is nobody's business but the user's."""
+    """Return the last name of a path: files that are passed on need not tell the folders."""
     return os.path.basename(os.path.abspath(path))
 
 

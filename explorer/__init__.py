@@ -269,9 +269,9 @@ def layers_to(tensor):
 
 
 def read_layers(chain, values):
-    """Return the steps of layers one after the other, and what these make of `values`.
+    """Return the steps of layers one after the other, and what these compute from `values`.
 
-    Each layer is held against its steps; PageError names the first that does something else.
+    Each layer is compared with its steps; PageError names the first that computes something else.
     """
     steps = []
     for layer in chain:
@@ -285,7 +285,7 @@ def read_layers(chain, values):
 
 
 def steps_of(layer):
-    """Return the steps of a layer, or raises PageError."""
+    """Return the steps of a layer, or raise PageError."""
     kind = type(layer)  # a subclass may do what its class does not
     if kind in IDLE_LAYERS:
         return []

@@ -103,11 +103,17 @@ def model():
 def train(data):
     """Train a model on 60 images; arguments of `train` and `compile` can be replaced."""
 
-    def train(model, optimizer=None, jit_compile=False, **changes):
+    def train(
+        model,
+        optimizer=None,
+        jit_compile=False,
+        x_train=data.x_train[:60],
+        x_validation=data.x_validation[:20],
+        **changes,
+    ):
         model.compile(optimizer=optimizer or vae_mnist.adam(), jit_compile=jit_compile)
-        arguments = {"epochs": 1, "batch_size": 20, "rng": 0} | changes
-        arguments = {"x_validation": data.x_validation[:20]} | arguments
-        return vae_mnist.train(model, arguments.pop("x_train", data.x_train[:60]), **arguments)
+        settings = {"epochs": 1, "batch_size": 20, "rng": 0} | changes
+        return vae_mnist.train(model, x_train, x_validation, **settings)
 
     return train
 
@@ -145,5 +151,6 @@ def default_runs(tmp_path_factory):
         directory = tmp_path_factory.mktemp("run") / "output"
         options = ["--epochs", 3, "--output-dir", directory]
         environment = helpers.OFFLINE | {"KERAS_HOME": str(directory.parent)}
+        environment["MPLBACKEND"] = "module://backend_of_a_notebook"  # that is not installed here
         runs.append((helpers.start(script, *options, **environment), directory))
     return [(*helpers.finish(process), directory) for process, directory in runs]

@@ -55,12 +55,12 @@ def test_a_locked_file_ends_a_run_in_one_line_that_names_it(
     """As a spreadsheet locks the file that it shows, on Windows."""
     replace = os.replace
 
-    def refuse(source, target):
+    def replace_unless_locked(source, target):
         if os.path.basename(target) == "history.csv":
             raise PermissionError(13, "Permission denied", str(source), 13, str(target))
         replace(source, target)
 
-    monkeypatch.setattr(os, "replace", refuse)
+    monkeypatch.setattr(os, "replace", replace_unless_locked)
     assert exit_status("--data", small_file, "--epochs", 1, "--output-dir", output) == 2
     files = contents(output)
     assert {name for name in OLD if files[name] == OLD[name]} == {"history.csv"}

@@ -1103,7 +1103,7 @@ def write_files(directory, contents):
 
 OUTPUT_FILES = ("vae.keras", "metrics.json", "history.csv", "reconstructions.png", "samples.png")
 OUTPUT_FILES += ("training_curves.png", "latent_scatter.png", "manifold.png", "explorer.html")
-EXPLORER = Path(__file__).resolve().parent / "explorer" / "__init__.py"
+EXPLORER = Path(__file__).resolve().parent / "explorer"
 
 
 def parse_arguments(argv=None):
@@ -1166,9 +1166,7 @@ def train_model(options, data, rng):
     )
     callbacks = [EpochTable(), keep_row]
     recorder = None
-    if EXPLORER.is_file():
-        import explorer
-
+    if explorer := find_explorer():
         recorder = explorer.Recorder(data.x_test[:RECORDED_IMAGES], data.y_test[:RECORDED_IMAGES])
         callbacks.append(recorder)
     train(
@@ -1236,6 +1234,22 @@ def draw_figures(model, data, z, samples_rng):
     return figures
 
 
+def find_explorer():
+    """Return the package `explorer` of the folder beside this file, or None where it is not whole.
+
+    The folder may be missing or empty, and then Python may find another package of that name.
+    """
+    if not EXPLORER.is_dir():
+        return None
+    try:
+        import explorer
+
+        whole = hasattr(explorer, "Recorder") and hasattr(explorer, "make_page")
+    except ImportError:
+        return None
+    return explorer if whole else None
+
+
 def explorer_page(model, data, recorder=None, losses=None):
     """Return the page to explore the latent space, bytes of HTML, made by the folder `explorer`.
 
@@ -1262,7 +1276,7 @@ def last_name(path):
 def draw_page(model, data, recorder, losses):
     """Return the `explorer_page` by its file name, or nothing, and a note says why."""
     if recorder is None:
-        note(f"{EXPLORER} is missing: explorer.html is not written.")
+        note(f"the folder {EXPLORER} is missing or not whole: explorer.html is not written.")
         return {}
     import explorer
 

@@ -1,0 +1,205 @@
+"""What a page holds: the model, latent codes and images of the test set, and the training."""
+
+import base64
+import math
+
+import keras
+import numpy as np
+from keras import ops
+
+from .layers import check_losses, is_close, kl_divergence, read_model
+from .page import VERSION, PageError, fill_template
+
+IMAGES = 40  # test images to choose from
+STRIP_IMAGES = 10  # of them, whose reconstructions during training are shown
+STRIP_EPOCHS = 51  # with these reconstructions, at most
+CODES = 200_000  # latent codes of all epochs, at most: a long training has fewer images
+NEIGHBOURS = 25  # of a latent code, whose classes are counted
+SAMPLES = 8  # of the Gaussian of an image
+COLLAPSED_KL = 0.05  # nats per image; a KL divergence below it is posterior collapse
+
+
+class Recorder(keras.callbacks.Callback):
+    """A Keras callback that keeps what the page shows of the training.
+
+    Arguments:
+        images: the first test images, uint8 [count, 784] or [count, 28, 28].
+        labels: their labels [count]. Gaussians and reconstructions are kept for ten of the first
+            40 images: the first of each class, then the others in order.
+
+    Latent codes, Gaussians and reconstructions are kept before the training and after each epoch,
+    losses of the validation images after each epoch. Raises TypeError for images of another type,
+    and ValueError where the recorder of one model is used for another.
+    """
+
+    def __init__(self, images, labels):
+        super().__init__()
+        images = np.asarray(images)
+        if images.dtype != np.uint8:
+            raise TypeError(f"images must be uint8, from 0 to 255, not {images.dtype}")
+        self.x = images.reshape(len(images), -1) / np.float32(255)
+        self.strip_images = varied_first(np.ravel(labels)[:IMAGES])[:STRIP_IMAGES]
+        self.codes = []  # z_mean [count, 2]
+        self.log_variances = []  # z_log_sigma_sq [10, 2]
+        self.strips = []  # pixels [10, 784] in [0, 1]
+        self.losses = []  # dicts of loss, reconstruction, kl and kl_weight
+
+    def on_train_begin(self, logs=None):
+        """Keep the codes before the first epoch; a second training of the model continues them."""
+        if not self.codes:
+            self.recorded_model = self.model
+            self._record()
+        elif self.model is not self.recorded_model:
+            raise ValueError("make a new Recorder for another model")
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Keep codes, Gaussians, reconstructions and losses as they are after this epoch."""
+        self._record()
+        losses = {name: logs[f"val_{name}"] for name in ("loss", "reconstruction", "kl")}
+        self.losses.append(losses | {"kl_weight": logs["kl_weight"]})
+
+    def _record(self):
+        z_mean, z_log_sigma_sq = map(np.float32, self.model.encoder(self.x, training=False))
+        self.codes.append(z_mean)
+        self.log_variances.append(z_log_sigma_sq[self.strip_images])
+        self.strips.append(self.model.decode_pixels(z_mean[self.strip_images]))
+
+
+def varied_first(labels):
+    """Return the indices of labels: the first of each class, then the others in order."""
+    _, firsts = np.unique(labels, return_index=True)
+    return np.concatenate([firsts, np.setdiff1d(np.arange(len(labels)), firsts)])
+
+
+def image_order(labels, recorder):
+    """Return the indices of images in the order to show them: first those of the strip."""
+    order = varied_first(labels)
+    if recorder is None:
+        return order
+    return np.concatenate([recorder.strip_images, np.setdiff1d(order, recorder.strip_images)])
+
+
+def make_page(model, data, recorder=None, *, losses=None, colours, edge):
+    """Return the page, bytes of HTML.
+
+    Arguments:
+        model: a VAE with two latent dimensions.
+        data: `name`; the test set, `x_test` uint8 [count, pixels] and `y_test` [count]; `classes`,
+            ascending.
+        recorder: the `Recorder` of the training, where the page is to show it.
+        losses: means of loss, reconstruction and KL divergence of the test images, in nats. By
+            default they are evaluated, with a fixed seed.
+        colours: "#rrggbb" for each class.
+        edge: the square from -edge to edge is marked.
+
+    Raises PageError for a model that the page cannot run, and ValueError for a recorder of other
+    images than the first of `x_test`.
+    """
+    if model.latent_size != 2:
+        raise PageError(
+            f"the page shows two latent dimensions, and the model has {model.latent_size}"
+        )
+    side = math.isqrt(data.x_test.shape[1])
+    if side**2 != data.x_test.shape[1]:
+        raise PageError(
+            f"the page shows square images, not images of {data.x_test.shape[1]} pixels"
+        )
+    x = data.x_test[:IMAGES] / np.float32(255)
+    steps, encoded = read_model(model.encoder, model.decoder, x)
+    check_losses(steps, encoded, x, model)
+    z_mean, z_log_sigma_sq = encode(model, data.x_test)
+    mean_kl = float(np.mean(kl_divergence(z_mean, z_log_sigma_sq)))
+    loss, reconstruction, kl = losses or evaluate(model, data.x_test, mean_kl)
+    # The KL divergence is free of noise, so it shows whether `losses` are of the same pixels.
+    if not is_close(kl, mean_kl):
+        raise PageError(
+            "the page encodes pixels that are bytes / 255, and this model encodes others"
+        )
+    if not is_close(reconstruction + model.kl_weight * kl, loss):
+        raise PageError("the page knows no loss but reconstruction + KL weight x KL")
+    content = {
+        "version": VERSION,
+        "name": data.name,
+        "noun": "digit" if data.name.lower().startswith("mnist") else "image",
+        "side": side,
+        "reconstructionLoss": model.reconstruction_loss,
+        "klWeight": float(model.kl_weight),
+        "testLosses": {"loss": loss, "reconstruction": reconstruction, "kl": kl},
+        "collapsed": bool(kl < COLLAPSED_KL),
+        "edge": edge,
+        "neighbours": NEIGHBOURS,
+        "samples": SAMPLES,
+        "classes": [str(label) for label in data.classes],
+        "colours": list(colours),
+        "labels": base64_text(np.searchsorted(data.classes, data.y_test), "<u2"),
+        "codes": base64_text(z_mean, "<f4"),
+        "images": base64_text(data.x_test[:IMAGES], "u1"),
+        "imageOrder": image_order(data.y_test[:IMAGES], recorder).tolist(),
+        "training": training_content(recorder, data.x_test),
+        "model": {part: list(map(step_content, steps[part])) for part in steps},
+    }
+    return fill_template(content)
+
+
+def encode(model, images):
+    """Return z_mean and z_log_sigma_sq, [count, 2], of bytes [count, pixels]."""
+    batches = [images[start : start + 1000] for start in range(0, len(images), 1000)]
+    codes = [model.encoder(batch / np.float32(255), training=False) for batch in batches]
+    return (
+        np.concatenate([ops.convert_to_numpy(part) for part in parts])
+        for parts in zip(*codes, strict=True)
+    )
+
+
+def evaluate(model, images, kl):
+    """Return means of loss, reconstruction and KL divergence of bytes [count, pixels]."""
+    rng = np.random.default_rng(0)
+    losses = []
+    for start in range(0, len(images), 1000):
+        x = images[start : start + 1000] / np.float32(255)
+        reconstruction, _ = model.loss_terms(x, rng.standard_normal((len(x), 2), np.float32))
+        losses.append(ops.convert_to_numpy(reconstruction))
+    mean = float(np.mean(np.concatenate(losses)))
+    return mean + float(model.kl_weight) * kl, mean, kl
+
+
+def training_content(recorder, x_test):
+    """Return what was recorded of the training, as JSON can hold it, or None without a training.
+
+    Codes are whole numbers of 16 bits, in steps of 1/32767 of the largest one: finer than a pixel
+    of the screen.
+    """
+    if recorder is None or not recorder.codes:
+        return None
+    if not np.array_equal(recorder.x, x_test[: len(recorder.x)] / np.float32(255)):
+        raise ValueError("the recorder holds other images than the first of data.x_test")
+    count = max(1, min(len(recorder.x), CODES // len(recorder.codes)))
+    codes = np.stack([codes_of_epoch[:count] for codes_of_epoch in recorder.codes])
+    step = np.abs(codes).max() / 32767 or 1.0
+    means = np.stack([codes_of_epoch[recorder.strip_images] for codes_of_epoch in recorder.codes])
+    epochs = np.unique(np.linspace(0, len(recorder.losses), STRIP_EPOCHS).round().astype(int))
+    strips = np.stack([recorder.strips[epoch] for epoch in epochs])
+    return {
+        "images": count,
+        "step": float(step),
+        "codes": base64_text(np.rint(codes / step), "<i2"),
+        "stripMeans": base64_text(means, "<f4"),
+        "stripLogVariances": base64_text(np.stack(recorder.log_variances), "<f4"),
+        "stripImages": recorder.strip_images.tolist(),
+        "stripEpochs": epochs.tolist(),
+        "strips": base64_text(np.rint(255 * strips), "u1"),
+        "validationLosses": recorder.losses,
+    }
+
+
+def step_content(step):
+    """Return a step of the model as JSON can hold it."""
+    return {
+        name: base64_text(value, "<f4") if isinstance(value, np.ndarray) else value
+        for name, value in step.items()
+    }
+
+
+def base64_text(array, kind):
+    """Return `array` as numbers of a little-endian NumPy type, one after the other, in base64."""
+    return base64.b64encode(np.asarray(array, kind).tobytes()).decode()

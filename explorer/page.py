@@ -1,0 +1,68 @@
+"""Put style, content and scripts into template.html, and read the content of a page again.
+
+Needs nothing but Python's own library.
+"""
+
+import html
+import json
+import re
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parent
+VERSION = 2  # of the content: raise it when the scripts need what an older page does not hold
+SCRIPTS = ("model.js", "ink.js", "state.js", "canvas.js", "plane.js", "panels.js", "events.js")
+TITLE, STYLE = "<title></title>", "<style></style>"
+NOTICE = "<p>This is the template of a page: python vae_mnist.py fills it.</p>"
+CONTENT_TAG = '<script type="application/json" id="content">'
+
+
+class PageError(ValueError):
+    """A page cannot be made; the text says why."""
+
+
+def fill_template(content):
+    """Return the page of `content`, a dict that JSON can hold, as bytes of HTML."""
+    text = json.dumps(content, allow_nan=False).replace("<", "\\u003c")  # "</script>" would end it
+    scripts = "\n".join(read_file(name) for name in SCRIPTS)
+    page = read_file("template.html")
+    for mark, replacement in (
+        (TITLE, f"<title>Latent space of {html.escape(content['name'])}</title>"),
+        (STYLE, f"<style>\n{read_file('style.css')}</style>"),
+        # A scope of their own: the page may be one of several in a document.
+        (
+            NOTICE,
+            f"{CONTENT_TAG}{text}</script>\n"
+            f'<script>\n(() => {{\n"use strict";\n\n{scripts}}})();\n</script>',
+        ),
+    ):
+        before, found, after = page.partition(mark)
+        if not found or mark in after:
+            raise ValueError(f"template.html must contain {mark} once")
+        page = f"{before}{replacement}{after}"
+    return page.encode("utf-8", "replace")  # a file's name may hold what no text can
+
+
+def read_file(name):
+    """Return the text of a file of this folder."""
+    return (FOLDER / name).read_text("utf-8")
+
+
+def read_content(page):
+    """Return the content of a page, bytes of HTML.
+
+    Raises PageError for another file, and for content of another version.
+    """
+    found = re.search(re.escape(CONTENT_TAG).encode() + b"(.*?)</script>", page, re.DOTALL)
+    if not found:
+        raise PageError("this is no page that vae_mnist.py wrote")
+    try:
+        content = json.loads(found[1])
+    except ValueError as error:
+        raise PageError("the content of this page is damaged") from error
+    version = content.get("version", 1)
+    if version != VERSION:
+        raise PageError(
+            f"its content has version {version}, and this is version {VERSION}; "
+            "let vae_mnist.py write the page again"
+        )
+    return content

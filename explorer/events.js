@@ -186,9 +186,9 @@ function fillTexts() {
   element("weight").textContent = weight;
   element("count").textContent = grouped(labels.length);
   element("share").textContent = `${Math.round(100 * erf(edge / Math.SQRT2))} %`;
-  const formula = model.crossEntropy ? "the cross-entropy of each" : "(x̂ − x)² / 2 of each";
-  element("errorText").textContent =
-    `The reconstruction loss is the sum over the pixels of ${formula} (white: ${WHITE.toFixed(1)} or more).`;
+  const formula = model.crossEntropy ? "the cross-entropy" : "(x̂ − x)² / 2";
+  element("errorText").textContent = `The reconstruction loss sums ${formula} over the pixels; `
+    + `a pixel loss of ${WHITE.toFixed(1)} is shown white.`;
   element("collapsed").hidden = !content.collapsed;
   element("training").hidden = !training;
   element("epoch").max = TRAINED;

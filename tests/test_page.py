@@ -1,13 +1,16 @@
 """The page holds model, latent codes and training exactly, and nothing else gets into it."""
 
 import re
+import shutil
+import sys
+import types
 
 import numpy as np
 import pytest
-from helpers import LOSS_NAMES, ROOT
-from page_content import array, content_of, grey_levels
+from helpers import LOSS_NAMES, ROOT, finish, start
+from page_content import array, content_of
 
-import explorer
+import explorer.content
 import vae_mnist
 
 
@@ -30,8 +33,11 @@ def recorder_of(codes, data):
     recorder = explorer.Recorder(data.x_test[: len(codes[0])], data.y_test[: len(codes[0])])
     recorder.codes = list(codes)
     levels = np.linspace(0, 1, len(codes))
-    recorder.strips = [np.full((10, 784), level) for level in levels]
-    recorder.losses = [dict.fromkeys(LOSS_NAMES, 10.0 + epoch) for epoch in range(len(codes) - 1)]
+    recorder.strips = [np.full((len(recorder.strip_images), 784), level) for level in levels]
+    recorder.log_variances = [np.full((len(recorder.strip_images), 2), -level) for level in levels]
+    recorder.losses = [
+        dict.fromkeys((*LOSS_NAMES, "kl_weight"), 10.0 + epoch) for epoch in range(len(codes) - 1)
+    ]
     return recorder
 
 
@@ -79,7 +85,7 @@ def test_posterior_collapse_is_stated(scale, expected, make_page, model):
 
 
 def test_page_and_script_call_the_same_kl_divergence_posterior_collapse():
-    assert explorer.COLLAPSED_KL == vae_mnist.COLLAPSED_KL
+    assert explorer.content.COLLAPSED_KL == vae_mnist.COLLAPSED_KL
 
 
 # ---- The training --------------------------------------------------------------------------------
@@ -97,8 +103,13 @@ def test_the_recorder_keeps_codes_reconstructions_and_losses_of_each_epoch(
     np.testing.assert_allclose(recorder.codes[2], after, atol=1e-6)
     pixels = model.decode_pixels(after[recorder.strip_images])
     np.testing.assert_allclose(recorder.strips[2], pixels, atol=1e-5)
+    _, log_variances = vae_mnist.encode(model, data.x_test[:50])
+    np.testing.assert_allclose(
+        recorder.log_variances[2], log_variances[recorder.strip_images], atol=1e-6
+    )
     for name in LOSS_NAMES:
         assert [losses[name] for losses in recorder.losses] == history[f"val_{name}"]
+    assert [losses["kl_weight"] for losses in recorder.losses] == history["kl_weight"]
 
 
 def test_a_second_training_is_recorded_after_the_first(eagerly, train, model, data):
@@ -137,25 +148,26 @@ def test_the_recorder_rejects_pixels():
 def test_recorded_codes_are_stored_to_half_a_step(make_page, data):
     z = np.random.default_rng(0).standard_normal((50, 2), dtype=np.float32)
     codes = [0.1 * z, -2.0 * np.abs(z), z]
-    content = content_of(make_page(recorder_of(codes, data)))["unfolding"]
+    recorder = recorder_of(codes, data)
+    content = content_of(make_page(recorder))["training"]
     assert content["images"] == 50
     assert content["step"] == pytest.approx(2 * np.abs(z).max() / 32767)
     numbers = array(content["codes"], "<i2").reshape(3, 50, 2)
     np.testing.assert_allclose(
         numbers * content["step"], codes, rtol=0, atol=0.501 * content["step"]
     )
-    assert content["validationLosses"] == [dict.fromkeys(LOSS_NAMES, x) for x in (10.0, 11.0)]
+    assert content["validationLosses"] == recorder.losses
 
 
 def test_codes_that_are_all_zero_are_stored_as_zeros(make_page, data):
-    content = content_of(make_page(recorder_of([np.zeros((5, 2))], data)))["unfolding"]
+    content = content_of(make_page(recorder_of([np.zeros((5, 2))], data)))["training"]
     assert content["step"] > 0
     assert not array(content["codes"], "<i2").any()
 
 
 def test_a_long_training_keeps_the_codes_of_fewer_images(make_page, data, monkeypatch):
-    monkeypatch.setattr(explorer, "UNFOLDING_CODES", 29)
-    content = content_of(make_page(recorder_of(3 * [np.ones((50, 2))], data)))["unfolding"]
+    monkeypatch.setattr("explorer.content.CODES", 29)
+    content = content_of(make_page(recorder_of(3 * [np.ones((50, 2))], data)))["training"]
     assert content["images"] == 9
     assert len(array(content["codes"], "<i2")) == 3 * 9 * 2
 
@@ -165,19 +177,43 @@ def test_reconstructions_of_51_epochs_are_stored_from_the_first_to_the_last(
     count, epochs, make_page, data
 ):
     recorder = recorder_of(count * [np.ones((50, 2))], data)
-    content = content_of(make_page(recorder))["unfolding"]
+    content = content_of(make_page(recorder))["training"]
     assert content["stripEpochs"] == epochs
     assert content["stripImages"] == recorder.strip_images.tolist()
-    first_pixels = grey_levels(content["strips"][::784]).reshape(-1, 10)
-    assert len(content["strips"]) == len(epochs) * 10 * 784
-    levels = np.linspace(0, 1, count)[epochs]
-    np.testing.assert_allclose(first_pixels, np.outer(levels, np.ones(10)), atol=0.501 / 63)
+    strips = array(content["strips"], "u1").reshape(len(epochs), 10 * 784) / 255
+    levels = np.linspace(0, 1, count)[epochs, None]
+    np.testing.assert_allclose(strips, np.tile(levels, 10 * 784), atol=0.501 / 255)
+
+
+def test_gaussians_of_the_strip_are_stored_for_every_epoch(make_page, data):
+    codes = np.random.default_rng(0).standard_normal((60, 50, 2), dtype=np.float32)
+    recorder = recorder_of(codes, data)
+    content = content_of(make_page(recorder))["training"]
+    means = array(content["stripMeans"], "<f4").reshape(60, 10, 2)
+    np.testing.assert_array_equal(means, codes[:, recorder.strip_images])
+    log_variances = array(content["stripLogVariances"], "<f4").reshape(60, 10, 2)
+    np.testing.assert_allclose(log_variances[:, 3, 1], -np.linspace(0, 1, 60), atol=1e-6)
+
+
+@pytest.mark.parametrize("count", [None, 50, 6])
+def test_the_images_of_the_strip_are_the_first_to_be_shown(count, make_page, data):
+    recorder = recorder_of([np.ones((count, 2))], data) if count else None
+    order = content_of(make_page(recorder))["imageOrder"]
+    assert sorted(order) == list(range(40))
+    expected = explorer.Recorder(data.x_test[: count or 40], data.y_test[: count or 40])
+    assert order[: min(10, count or 40)] == expected.strip_images.tolist()
+
+
+def test_a_recorder_of_other_images_than_the_page_is_rejected(make_page, data):
+    recorder = recorder_of([np.ones((50, 2))], data)
+    with pytest.raises(ValueError, match=r"holds other images than the first of data\.x_test"):
+        make_page(recorder, x_test=data.x_test[1:], y_test=data.y_test[1:])
 
 
 def test_a_page_without_a_training_has_none_of_it(make_page, data):
-    assert content_of(make_page())["unfolding"] is None
+    assert content_of(make_page())["training"] is None
     untrained = explorer.Recorder(data.x_test[:50], data.y_test[:50])
-    assert content_of(make_page(untrained))["unfolding"] is None
+    assert content_of(make_page(untrained))["training"] is None
 
 
 # ---- The file ------------------------------------------------------------------------------------
@@ -195,14 +231,14 @@ def test_the_page_has_no_address_and_forbids_the_network(make_page):
     assert not re.findall(r"https?:|src=|href=|url\(|@import|fetch\(|XMLHttp", without_base64)
 
 
-def test_a_page_of_mnist_has_at_most_3_4_megabytes(make_page, data):
+def test_a_page_of_mnist_has_at_most_3_6_megabytes(make_page, data):
     recorder = recorder_of(51 * [np.ones((1000, 2))], data)
     recorder.codes = 51 * [np.ones((2000, 2))]
-    recorder.x = np.ones((2000, 784))
+    recorder.x = np.tile(recorder.x, (2, 1))
     page = make_page(
         recorder, x_test=np.tile(data.x_test, (10, 1)), y_test=np.tile(data.y_test, 10)
     )
-    assert 3.2e6 < len(page) < 3.4e6
+    assert 3.3e6 < len(page) < 3.6e6
 
 
 def test_a_number_that_json_does_not_know_is_a_bug(make_page):
@@ -218,16 +254,94 @@ def test_labels_are_numbered_by_the_classes(make_page, data):
     np.testing.assert_array_equal(array(content["labels"], "<u2"), labels)
 
 
+@pytest.mark.parametrize(
+    ("name", "noun"),
+    [("MNIST, 5,000 bundled digits", "digit"), ("mnist.npz", "digit"), ("fashion-mnist", "image")],
+)
+def test_visitors_are_asked_to_draw_what_the_data_show(name, noun, make_page):
+    assert content_of(make_page(name=name))["noun"] == noun
+
+
 def test_the_template_by_itself_says_how_to_get_the_page(make_page):
     template = (ROOT / "explorer" / "template.html").read_text("utf-8")
     assert template.count("python vae_mnist.py") == 1
-    assert template.count("<style></style>") == 1
     assert b"python vae_mnist.py" not in make_page()
+
+
+@pytest.mark.parametrize("mark", ["<title></title>", "<style></style>", "<p>This is the template"])
+@pytest.mark.parametrize("times", [0, 2])
+def test_a_template_needs_each_of_its_marks_once(mark, times, make_page, tmp_path, monkeypatch):
+    folder = shutil.copytree(ROOT / "explorer", tmp_path / "explorer")
+    template = folder / "template.html"
+    lines = template.read_text("utf-8").splitlines()
+    (line,) = (line for line in lines if line.startswith(mark))
+    lines.remove(line)
+    template.write_text("\n".join([*lines, *times * [line]]), "utf-8")
+    monkeypatch.setattr("explorer.page.FOLDER", folder)
+    with pytest.raises(ValueError, match=r"template\.html must contain <.* once"):
+        make_page()
+
+
+# ---- A page made anew from another one -----------------------------------------------------------
+
+
+def remake(*paths, **environment):
+    """Run `python -m explorer` where neither TensorFlow nor Keras can be imported."""
+    program = (
+        "import runpy, sys; sys.modules['keras'] = sys.modules['tensorflow'] = None;"
+        "runpy.run_module('explorer', run_name='__main__')"
+    )
+    return finish(start("-c", program, *paths, PYTHONPATH=str(ROOT), **environment))
+
+
+def test_a_page_made_anew_has_the_old_content_and_needs_no_tensorflow(make_page, tmp_path):
+    page = make_page(name="größe </style>")
+    old, new = tmp_path / "old.html", tmp_path / "new.html"
+    old.write_bytes(page.replace(b"<style>", b"<style>/* another */"))
+    assert remake(old, new) == (0, "", "")
+    assert new.read_bytes() == page
+
+
+NO_PAGE = {
+    "no page": (lambda page: b"<html>", "this is no page that vae_mnist.py wrote"),
+    "damaged": (
+        lambda page: page.replace(b'{"version"', b'"version"'),
+        "the content of this page is damaged",
+    ),
+    "older": (
+        lambda page: page.replace(b'{"version": 2, ', b"{"),
+        "its content has version 1, and this is version 2; let vae_mnist.py write the page again",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", NO_PAGE)
+def test_another_file_than_a_page_of_this_version_ends_in_one_line(kind, make_page, tmp_path):
+    change, message = NO_PAGE[kind]
+    old, new = tmp_path / "old.html", tmp_path / "new.html"
+    old.write_bytes(change(make_page()))
+    new.write_text("as it was", "utf-8")
+    assert remake(old, new) == (2, "", f"python -m explorer: error: {old}: {message}\n")
+    assert new.read_text("utf-8") == "as it was"
+
+
+def test_a_page_that_is_missing_ends_in_one_line(tmp_path):
+    status, _, err = remake(tmp_path / "none.html", tmp_path / "new.html")
+    assert status == 2
+    assert err.count("\n") == 1
 
 
 def test_a_page_from_the_script_alone_is_the_same_each_time(model, data):
     assert vae_mnist.explorer_page(model, data) == vae_mnist.explorer_page(model, data)
 
 
+@pytest.mark.parametrize("found", [None, types.ModuleType("explorer")], ids=["none", "foreign"])
+def test_a_package_explorer_that_makes_no_pages_is_none(found, monkeypatch):
+    assert vae_mnist.find_explorer() is explorer
+    monkeypatch.setitem(sys.modules, "explorer", found)
+    assert vae_mnist.find_explorer() is None
+
+
 def test_the_page_never_imports_the_script():
-    assert "import vae_mnist" not in (ROOT / "explorer" / "__init__.py").read_text("utf-8")
+    for path in (ROOT / "explorer").glob("*.py"):
+        assert "import vae_mnist" not in path.read_text("utf-8")

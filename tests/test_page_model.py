@@ -121,6 +121,16 @@ def test_an_encoder_without_a_shared_layer_is_run_too(data):
     assert_page_computes(model, data)
 
 
+def test_a_layer_that_is_used_twice_and_in_another_model_is_run(data):
+    twice = layers.Dense(30, activation="relu")
+    x = keras.Input((784,))
+    h = twice(twice(layers.Dense(30)(x)))
+    model = vae_mnist.VAE(keras.Model(x, [layers.Dense(2)(h), layers.Dense(2)(h)]))
+    other = keras.Input((30,))
+    keras.Model(other, twice(other))
+    assert_page_computes(model, data)
+
+
 def test_images_of_another_side_are_run(monkeypatch):
     monkeypatch.setattr(vae_mnist, "IMAGE_SIDE", 32)
     images = np.random.default_rng(0).integers(0, 256, (60, 1024), dtype=np.uint8)

@@ -94,8 +94,8 @@ def test_a_second_process_without_the_pages_folder_writes_the_same_numbers_and_p
     status, _, err, _ = default_runs[1]
     assert status == 0
     (note,) = err.splitlines()[1:]
-    assert note.startswith("note: ")
-    assert note.endswith("__init__.py is missing: explorer.html is not written.")
+    assert note.startswith("note: the folder ")
+    assert note.endswith("explorer is missing or not whole: explorer.html is not written.")
 
 
 # ---- The files, worked out by other means --------------------------------------------------------
@@ -204,14 +204,17 @@ def test_the_page_holds_the_latent_codes_the_losses_and_the_training(run):
     np.testing.assert_allclose(codes, run.z_mean, atol=1e-5)
     assert content["testLosses"] == run.metrics["test"]
     assert content["name"] == run.metrics["data"]
-    unfolding = content["unfolding"]
+    training = content["training"]
     shape = (len(run.history) + 1, len(run.data.x_test), 2)
-    codes = array(unfolding["codes"], "<i2").reshape(shape) * unfolding["step"]
+    codes = array(training["codes"], "<i2").reshape(shape) * training["step"]
     before, _ = Reference(run.initial_weights).encode(run.data.x_test)
-    np.testing.assert_allclose(codes[0], before, atol=unfolding["step"])
-    np.testing.assert_allclose(codes[-1], run.z_mean, atol=unfolding["step"])
-    validation = [{name: row[f"val_{name}"] for name in LOSS_NAMES} for row in run.history]
-    assert unfolding["validationLosses"] == validation
+    np.testing.assert_allclose(codes[0], before, atol=training["step"])
+    np.testing.assert_allclose(codes[-1], run.z_mean, atol=training["step"])
+    validation = [
+        {name: row[f"val_{name}"] for name in LOSS_NAMES} | {"kl_weight": row["kl_weight"]}
+        for row in run.history
+    ]
+    assert training["validationLosses"] == validation
 
 
 def test_the_metrics_hold_the_settings(default_runs, finished_run):

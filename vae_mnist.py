@@ -102,10 +102,10 @@ RECORDED_IMAGES = 2000  # test images whose latent codes during training the pag
 # The manifold's axes: 15 equal steps in probability under N(0, 1), from 5 % to 95 %. `ndtri` is
 # scipy.stats.norm.ppf, faster to import.
 MANIFOLD_QUANTILES = ndtri(np.linspace(0.05, 0.95, 15))
-# Petroff's ten colours, distinguishable by the colour-blind. Digits that look alike are neighbours
-# in the latent space: they have the colours that differ most.
-CLASS_COLOURS = ("#b9ac70", "#a96b59", "#94a4a2", "#3f90da", "#832db6")  # 0 to 4
-CLASS_COLOURS += ("#ffa90e", "#e76300", "#717581", "#bd1f01", "#92dadd")  # 5 to 9
+# No two of them look alike as small dots, on white or on black, and none is grey. Digits that look
+# alike are neighbours in the latent space: they have the colours that differ most.
+CLASS_COLOURS = ("#12deff", "#fe8d63", "#728a13", "#b9004f", "#05e49f")  # 0 to 4
+CLASS_COLOURS += ("#ffc605", "#fe86cb", "#6c18e5", "#498aff", "#8e4704")  # 5 to 9
 
 # ---- Model ---------------------------------------------------------------------------------------
 

@@ -5,14 +5,11 @@ import matplotlib.style
 import numpy as np
 import pytest
 from helpers import LOG_NAMES, LOSS_NAMES
-from matplotlib.colors import to_rgba
+from matplotlib.colors import to_rgb, to_rgba
 from scipy.stats import norm
 
 import vae_mnist
 
-# Of M. Petroff, "Accessible Color Sequences for Data Visualization" (2021), in the script's order.
-PETROFF = ["#b9ac70", "#a96b59", "#94a4a2", "#3f90da", "#832db6"]
-PETROFF += ["#ffa90e", "#e76300", "#717581", "#bd1f01", "#92dadd"]
 EDGE = 1.6448536269514722  # the 95 % quantile of the standard normal
 
 
@@ -36,7 +33,7 @@ def test_the_scatter_has_a_colour_and_a_name_for_every_class(classes):
     colours = points.get_facecolors()
     assert len(np.unique(colours, axis=0)) == classes
     if classes <= 10:
-        expected = [to_rgba(PETROFF[index]) for index in np.arange(2000) % classes]
+        expected = [to_rgba(vae_mnist.CLASS_COLOURS[index]) for index in np.arange(2000) % classes]
     else:
         expected = matplotlib.colormaps["turbo"](np.arange(2000) % classes / (classes - 1))
     np.testing.assert_allclose(colours, expected, atol=1 / 255)
@@ -52,12 +49,26 @@ def test_the_scatter_shows_every_latent_code_on_equal_axes():
     assert (scatter.get_xlabel(), scatter.get_ylabel()) == ("$z_1$", "$z_2$")
 
 
+def test_no_two_colours_of_classes_look_alike_and_none_is_grey():
+    """By distances in CIELAB, of which 2.3 is just noticed; a dot is small, so more is needed."""
+    srgb = np.array([to_rgb(colour) for colour in vae_mnist.CLASS_COLOURS])
+    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    to_xyz = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    x, y, z = np.cbrt(linear @ np.transpose(to_xyz) / np.sum(to_xyz, axis=1)).T
+    lab = np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=1)
+    distances = np.linalg.norm(lab[:, None] - lab, axis=2) + np.diag(np.full(10, np.inf))
+    assert distances.min() > 30
+    assert np.hypot(lab[:, 1], lab[:, 2]).min() > 40
+
+
 def test_colours_go_with_the_class_where_the_codes_lack_one():
     labels = np.array([0, 3, 9])
     figure = vae_mnist.latent_scatter_figure(np.eye(3)[:, :2], labels, classes=range(9, -1, -1))
     figure.draw_without_rendering()
     colours = figure.axes[0].collections[0].get_facecolors()
-    np.testing.assert_allclose(colours, [to_rgba(PETROFF[label]) for label in labels])
+    np.testing.assert_allclose(
+        colours, [to_rgba(vae_mnist.CLASS_COLOURS[label]) for label in labels]
+    )
 
 
 def test_classes_that_lack_a_label_are_rejected():

@@ -104,8 +104,8 @@ RECORDED_IMAGES = 2000  # test images whose latent codes during training the pag
 MANIFOLD_QUANTILES = ndtri(np.linspace(0.05, 0.95, 15))
 # No two of them look alike as small dots, on white or on black, and none is grey. Digits that look
 # alike are neighbours in the latent space: they have the colours that differ most.
-CLASS_COLOURS = ("#12deff", "#fe8d63", "#728a13", "#b9004f", "#05e49f")  # 0 to 4
-CLASS_COLOURS += ("#ffc605", "#fe86cb", "#6c18e5", "#498aff", "#8e4704")  # 5 to 9
+CLASS_COLOURS = ("#1a8cff", "#ff947d", "#eaaafb", "#ec0082", "#c51800")  # 0 to 4
+CLASS_COLOURS += ("#bedf00", "#b88500", "#732aff", "#007942", "#24d8be")  # 5 to 9
 
 # ---- Model ---------------------------------------------------------------------------------------
 

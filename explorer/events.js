@@ -180,7 +180,9 @@ function walkTo(percent, change) {
 // ==== The start ==================================================================================
 
 function fillTexts() {
-  for (const noun of document.querySelectorAll("#page .noun")) noun.textContent = content.noun;
+  const article = content.noun === "image" ? "an" : "a";
+  element("lead").textContent = `Move over it, draw ${article} ${content.noun}, play the training.`;
+  element("nouns").textContent = `${content.noun}s`;
   document.querySelector("#page .neighbours").textContent = content.neighbours;
   const weight = content.klWeight === 1 ? "" : `${weightText(content.klWeight)} × `;
   element("weight").textContent = weight;

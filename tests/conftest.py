@@ -1,5 +1,6 @@
 """Fixtures of several files; what they are made of is in helpers.py."""
 
+import functools
 import gc
 import os
 import shutil
@@ -154,3 +155,67 @@ def default_runs(tmp_path_factory):
         environment["MPLBACKEND"] = "module://backend_of_a_notebook"  # that is not installed here
         runs.append((helpers.start(script, *options, **environment), directory))
     return [(*helpers.finish(process), directory) for process, directory in runs]
+
+
+# ---- The page in a browser -----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def driver():
+    """A browser without a window."""
+    import browser
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = browser.PROGRAMS[0]
+    for flag in browser.FLAGS:
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    service = webdriver.ChromeService(browser.PROGRAMS[1])
+    driver = webdriver.Chrome(options=options, service=service)
+    command = {"source": browser.RECORDER}
+    driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", command)
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="session")
+def page_path(tmp_path_factory):
+    """The file of each of the PAGES, made when it is asked for."""
+    import browser
+
+    directory = tmp_path_factory.mktemp("pages")
+
+    @functools.cache
+    def path(name):
+        path = directory / f"{name}.html"
+        path.write_bytes(browser.PAGES[name]())
+        return path
+
+    return path
+
+
+@pytest.fixture
+def open_page(driver, page_path):
+    """Open a page, by its name, in a window of a size; it must leave no message and no request."""
+    import browser
+
+    def open_page(
+        name="squared-error", width=1280, height=900, *, touch=False, letters=16, path=None, **media
+    ):
+        page = browser.Page(driver)
+        driver.get("about:blank")
+        page.resize(width, height, touch)
+        driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": touch})
+        page.set_letters(letters)
+        page.emulate(**media)
+        driver.get((path or page_path(name)).as_uri())
+        page.settle()
+        return page
+
+    driver.get_log("browser"), driver.get_log("performance")
+    yield open_page
+    assert driver.get_log("browser") == []
+    requests = [row["message"] for row in driver.get_log("performance")]
+    requests = [row for row in requests if '"Network.requestWillBeSent"' in row]
+    assert all('"url":"file:///' in row or '"url":"about:' in row for row in requests)

@@ -1,0 +1,296 @@
+"""The page has everything in sight in every window, for every reader and every data set."""
+
+import base64
+import re
+
+import numpy as np
+import pytest
+
+pytest.importorskip("selenium", reason="selenium is not installed")
+from browser import HOSTILE, NARROW, WIDE, needs_browser
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+pytestmark = needs_browser
+PARTS = ["input", "training", "space", "output", "loss", "drawn", "walks", "plane", "classes"]
+
+
+@pytest.mark.parametrize("name", ["known", "47 classes", "long names", "collapsed", "two images"])
+def test_a_wide_window_shows_all_of_the_page_without_scrolling(name, open_page):
+    page = open_page(name)
+    for (width, height), side in WIDE.items():
+        page.resize(width, height)
+        root = page.driver.find_element(By.TAG_NAME, "html")
+        assert root.get_property("scrollWidth") == width
+        assert root.get_property("scrollHeight") == height
+        for part in PARTS:
+            if page[part].is_displayed():
+                left, top, right, bottom = page.box(part)
+                assert 0 <= left < right <= width, (part, width)
+                assert 0 <= top < bottom <= height, (part, width)
+        plane = page.box("plane")[2:] - page.box("plane")[:2]
+        assert plane[0] == pytest.approx(plane[1], abs=1)
+        if name == "known":
+            assert plane[0] >= side
+
+
+def test_nothing_that_stands_beside_something_else_covers_it(open_page):
+    page = open_page("known")
+    for size in [*WIDE, *NARROW]:
+        page.resize(*size)
+        boxes = {part: page.box(part) for part in ["pad", "decoded", *PARTS[1:3], *PARTS[4:7]]}
+        for name, (left, top, right, bottom) in boxes.items():
+            for other in boxes.keys() - {name}:
+                x0, y0, x1, y1 = boxes[other]
+                assert right <= x0 + 1 or x1 <= left + 1 or bottom <= y0 + 1 or y1 <= top + 1, (
+                    size,
+                    name,
+                    other,
+                )
+
+
+def test_image_and_reconstruction_have_the_same_size(open_page):
+    page = open_page("known")
+    for size in [*WIDE, *NARROW]:
+        page.resize(*size)
+        sizes = [page.box(name)[2:] - page.box(name)[:2] for name in ("pad", "decoded")]
+        np.testing.assert_allclose(sizes[0], sizes[1], atol=1)
+        assert sizes[0][0] >= 105
+
+
+def test_the_columns_stand_in_the_order_in_which_the_model_computes(open_page):
+    page = open_page("known", 1366, 633)
+    lefts = [page.box(name)[0] for name in ("input", "space", "output")]
+    assert lefts == sorted(lefts)
+    heads = [page.text(name) for name in ("inputTitle", "spaceTitle", "outputTitle")]
+    assert heads == ["Image x", "Latent space", "Reconstruction x̂"]
+    assert [arrow.text for arrow in page.driver.find_elements(By.CLASS_NAME, "arrow")] == [
+        "encoder",
+        "decoder",
+    ]
+
+
+def test_on_a_phone_image_reconstruction_and_plane_are_in_sight_together(open_page):
+    page = open_page("known", 390, 844, touch=True)
+    for scrolled in (0, 60):
+        page.js("scrollTo(0, arguments[0])", scrolled)
+        page.settle()
+        for name in ("pad", "decoded", "plane", "vote", "mu"):
+            _, top, _, bottom = page.box(name)
+            assert 0 <= top < bottom <= 844, name
+    page.js("document.getElementById('walks').scrollIntoView()")
+    page.settle()
+    for name in ("pad", "decoded"):
+        assert page.box(name)[1] >= 0
+    for name in ("sample", "play", "unfold"):
+        page.js("document.activeElement.blur()")
+        page.js("document.getElementById(arguments[0]).focus()", name)
+        assert page.box(name)[1] >= page.box("input")[3] - 1  # no focus is behind what stays
+
+
+@pytest.mark.parametrize("name", ["known", "47 classes", "long names", "collapsed"])
+@pytest.mark.parametrize("letters", [16, 32])
+def test_no_window_needs_sideways_scrolling(letters, name, open_page):
+    page = open_page(name, letters=letters)
+    page.click("fresh")
+    page.click("keep")
+    for width, height in [*NARROW, (768, 1024), *(WIDE if letters == 16 else [])]:
+        page.resize(width, height)
+        assert page.js("return document.documentElement.scrollWidth") <= width, width
+        for button in ("example", "clear", "keep", "fresh", "back", "sample", "play"):
+            left, _, right, _ = page.box(button)
+            assert 0 <= left < right <= width, (button, width)
+
+
+def test_how_it_works_opens_over_the_page_and_starts_with_the_gaussian_and_the_divergence(
+    open_page,
+):
+    page = open_page("squared-error", 1366, 633)
+    before = {name: page.box(name) for name in PARTS}
+    assert not page["how"].is_displayed()
+    page.click("howButton")
+    sentences = page.text("how").split(". ")
+    assert "turns an image into a small Gaussian" in sentences[0]
+    assert sentences[0].endswith("so that nearby codes decode to similar images")
+    assert "keeps all these Gaussians near the prior N(0, I)" in sentences[1]
+    assert "so that random codes decode to digits" in sentences[1]
+    for name in PARTS:
+        np.testing.assert_array_equal(page.box(name), before[name])
+    for width, height in [*WIDE, *NARROW]:
+        page.resize(width, height)
+        left, top, right, bottom = page.box("how")
+        assert 0 <= left < right <= width
+        assert 0 <= top < bottom <= height
+    page["howButton"].send_keys(Keys.ESCAPE)
+    assert not page["how"].is_displayed()
+
+
+@pytest.mark.parametrize(
+    ("name", "first_line", "words"),
+    [
+        (
+            "squared-error",
+            "draw a digit",
+            "plus the KL divergence, in nats. The reconstruction loss "
+            "sums (x̂ - x)² / 2 over the pixels; a pixel loss of 0.5 is shown white.",
+        ),
+        ("weighted", "draw an image", "plus 4 \N{MULTIPLICATION SIGN} the KL divergence, in nats."),
+        (
+            "cross-entropy",
+            "draw a digit",
+            "sums the cross-entropy over the pixels; a pixel loss of 1.4 is shown white.",
+        ),
+    ],
+)
+def test_the_first_words_are_of_this_data_and_this_loss(name, first_line, words, open_page):
+    page = open_page(name)
+    assert page.text("lead") == f"Move over it, {first_line}, play the training."
+    page.click("howButton")
+    assert words in page.text("how")
+
+
+def test_posterior_collapse_is_said(open_page):
+    page = open_page("collapsed")
+    assert page.text("collapsed").startswith("Posterior collapse: the KL divergence is almost 0")
+    assert not open_page("known")["collapsed"].is_displayed()
+
+
+@pytest.mark.parametrize("name", ["one class", "one image", "two images", "other layers"])
+def test_odd_data_make_a_page_that_works(name, open_page):
+    page = open_page(name)
+    page.click("plane", (0.6, 0.3))
+    pixels = np.clip(page.js("return [...vae.decode(vae.code)]"), 0, 1)
+    np.testing.assert_allclose(page.image("decoded").ravel(), 255 * pixels, atol=0.51)
+    titles = {"one class": HOSTILE.split("/")[-1], "other layers": "32"}
+    assert page.driver.title == f"Latent space of {titles.get(name, 'known')}"
+
+
+CONTRASTS = """
+const numbers = text => text.match(/[\\d.]+/g).map(Number);
+const luminance = colour => {
+  const [r, g, b] = colour.map(c => c / 255).map(c =>
+    c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+};
+const rows = [];
+for (const element of document.querySelectorAll("#page *")) {
+  const texts = [...element.childNodes].filter(node => node.nodeType === 3 && node.data.trim());
+  if (!texts.length || !element.checkVisibility() || element.closest(":disabled")) continue;
+  let behind = element;
+  while (numbers(getComputedStyle(behind).backgroundColor)[3] === 0) behind = behind.parentElement;
+  const [low, high] = [getComputedStyle(element).color, getComputedStyle(behind).backgroundColor]
+    .map(colour => luminance(numbers(colour).slice(0, 3))).sort((a, b) => a - b);
+  rows.push([element.textContent, (high + 0.05) / (low + 0.05)]);
+}
+return rows;
+"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_can_be_read_in_light_and_dark(scheme, open_page):
+    page = open_page("known", prefers_color_scheme=scheme)
+    page.click("howButton")
+    page.js("document.getElementById('how').hidePopover()")
+    for act in ("keep", "fresh", "keep", "unfold", "unfold"):
+        page.click(act)
+        rows = page.js(CONTRASTS)
+        assert len(rows) > 30
+        assert min(rows, key=lambda row: row[1])[1] >= 4.5
+    plot = page.js("return getComputedStyle(plane).getPropertyValue('--plot')")
+    assert plot.strip() == {"light": "#fff", "dark": "#000"}[scheme]
+
+
+def test_every_control_and_picture_has_a_name(open_page):
+    page = open_page("known")
+    page.click("keep")
+    tree = page.driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+    roles = {"button", "radio", "checkbox", "slider", "application", "image", "img", "Canvas"}
+    controls = [node for node in tree if node.get("role", {}).get("value") in roles]
+    names = [node["name"]["value"] for node in controls if not node["ignored"]]
+    assert len(names) > 30
+    assert all(names)
+
+
+def test_a_frame_without_width_leaves_no_error_and_is_drawn_when_it_opens(open_page, tmp_path):
+    source = (tmp_path / "frame.html").resolve()
+    path = open_page("known").driver.current_url
+    source.write_text(f'<iframe id="f" src="{path}" width=0 height=0></iframe>', "utf-8")
+    page = open_page(path=source)
+    page.js("f.style.display = 'none'")
+    page.settle()
+    page.js("f.style.display = ''; f.width = 800; f.height = 600")
+    page.settle()
+    page.driver.switch_to.frame("f")
+    page.settle()
+    assert len(page.drawn("text", "base")) > 5
+
+
+def test_a_page_twice_in_one_document_leaves_no_error(open_page, page_path, tmp_path):
+    text = page_path("known").read_text("utf-8")
+    text = re.sub("<meta http-equiv.*?>", "", text, flags=re.DOTALL)  # which belongs in a head
+    title = "<p id=title>of the notebook</p>"
+    path = tmp_path / "notebook.html"
+    path.write_text(f"{title}<div>{text}</div><div>{text}</div>", "utf-8")
+    assert open_page(path=path).text("title") == "of the notebook"
+
+
+def test_a_page_saved_with_its_elements_works_when_it_is_opened_again(open_page, tmp_path):
+    page = open_page("known")
+    page.click("fresh")
+    page.click("keep")
+    path = tmp_path / "saved.html"
+    path.write_text(page.js("return document.documentElement.outerHTML"), "utf-8")
+    again = open_page(path=path)
+    assert again.button_texts("classes") == [str(label) for label in range(10)]
+    assert again.buttons("kept") == []
+    again.click("fresh")
+    again.click("keep")
+    assert len(again.buttons("kept")) == 1
+
+
+def test_without_javascript_a_page_says_what_is_missing(driver, open_page, page_path):
+    driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    driver.get(page_path("known").as_uri())
+    text = driver.find_element(By.TAG_NAME, "body").text
+    driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+    assert text == (
+        "This page draws the latent space with JavaScript, which is switched off in this browser."
+    )
+
+
+def test_in_forced_colours_the_two_codes_of_the_walk_are_marked(open_page):
+    page = open_page("known", forced_colors="active")
+    for _ in range(3):
+        page.click("fresh")
+        page.click("keep")
+    styles = page.js(
+        "return [...document.querySelectorAll('#kept button')].map(b =>"
+        "getComputedStyle(b).outlineStyle)"
+    )
+    assert styles == ["none", "solid", "solid"]
+    dots = page.js(
+        "return [...document.querySelectorAll('#classes i')].map(dot =>"
+        "getComputedStyle(dot).backgroundColor)"
+    )
+    assert len(set(dots)) == 10
+
+
+def test_everything_grows_with_the_readers_letters_and_on_a_finer_screen(open_page):
+    page = open_page("known", 390, 844)
+    before = page.js("return [plane.width, getComputedStyle(plane.closest('main')).fontSize]")
+    page.set_letters(32)
+    size = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": False}
+    page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    page.settle()
+    page.settle()
+    after = page.js("return [plane.width, getComputedStyle(plane.closest('main')).fontSize]")
+    assert after[0] == pytest.approx(2 * before[0], abs=60)
+    assert float(after[1][:-2]) == 2 * float(before[1][:-2])
+
+
+def test_the_page_is_printed_on_one_sheet(open_page):
+    page = open_page("known")
+    for landscape in (False, True):
+        settings = {"landscape": landscape}
+        printed = page.driver.execute_cdp_cmd("Page.printToPDF", settings)["data"]
+        assert len(re.findall(rb"/Type\s*/Page\b", base64.b64decode(printed))) == 1

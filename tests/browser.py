@@ -137,7 +137,9 @@ def other_model():
     encoder.trainable = False
     layers = [keras.layers.Dense(20, activation=name) for name in ("gelu", "elu", "silu")]
     last = keras.layers.Dense(1024, activation="sigmoid")
-    return vae_mnist.VAE(encoder, keras.Sequential([keras.Input((2,)), *layers, last])), data
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vae_mnist, "IMAGE_SIDE", 32)
+        return vae_mnist.VAE(encoder, keras.Sequential([keras.Input((2,)), *layers, last])), data
 
 
 def make_page_of_other_layers():
@@ -379,6 +381,11 @@ class Page:
             if name == "arc" and (radius is None or abs(size - radius) < 0.01):
                 discs.setdefault(row["colour"], []).append((x, y))
         return discs
+
+    def ellipses(self):
+        """The centres and radii of the ellipses on the plane, [[x, y, radius, radius], ...]."""
+        paths = [row["path"] for row in self.drawn("stroke") if row["width"] < 2]
+        return np.array([p[0][1:5] for p in paths if p and p[0][0] == "ellipse"])
 
     def pin_place(self):
         """Where the blue dot is, in pixels of the plane."""

@@ -38,8 +38,8 @@ const weightText = weight => `${Number(weight.toPrecision(3))}`;
 /** "4 × 0.26", with as many digits as it takes for the written product to be `term`. */
 function productText(weight, kl, term) {
   const written = Number(weightText(weight));
-  const digits = [1, 2, 3, 4].find(count =>
-    (written * Number(kl.toFixed(count))).toFixed(1) === term) ?? 4;
+  const digits = [2, 3, 4, 5].find(count =>
+    (written * Number(kl.toFixed(count))).toFixed(1) === term) ?? 5;
   return `${weightText(weight)} × ${kl.toFixed(digits)}`;
 }
 

@@ -126,12 +126,13 @@ function chooseKept(item) {
   pin(item.code, {walk, percent: 100, message: ""});
 }
 
+/** Removes the end of the walk; where others are kept, a walk remains. */
 function removeKept() {
   const item = state.walk.at(-1);
   const kept = state.kept.filter(other => other !== item);
-  const walk = state.walk.filter(other => other !== item);
-  const added = kept.filter(other => !walk.includes(other)).slice(-1);
-  set({kept, walk: walk.length ? walk : added, percent: 0, playing: null,
+  const start = state.walk.filter(other => other !== item);
+  const others = kept.filter(other => !start.includes(other));
+  set({kept, walk: [...others, ...start].slice(-2), percent: 0, playing: null,
     message: `${item.letter} is removed`});
   if (kept.length === 0) plane.focus();
 }

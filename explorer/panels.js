@@ -206,8 +206,8 @@ const testText = () => `test ${sumText(content.testLosses, content.klWeight)}`;
 /** "loss 20.6 = reconstruction 16.9 + KL 3.7" */
 function sumText(losses, weight) {
   const {loss, reconstruction, term, product} = lossTexts(losses, weight);
-  const name = product ? `${product} KL = ` : "KL ";
-  return `loss ${loss} = reconstruction ${reconstruction} + ${name}${term}`;
+  return `loss ${loss} = reconstruction ${reconstruction} + KL ${term}`
+    + (product ? ` (${product})` : "");
 }
 
 function replayText() {

@@ -1,0 +1,394 @@
+"""The latent space: axes, dots, images, the pinned code and the preview, the legend."""
+
+import re
+
+import numpy as np
+import pytest
+from helpers import trained
+
+pytest.importorskip("selenium", reason="selenium is not installed")
+from browser import KNOWN_CODES, KNOWN_SIGMA, PLACES, needs_browser
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.keys import Keys
+from test_page_image import vote_of
+
+import vae_mnist
+
+pytestmark = needs_browser
+EDGE = 1.6448536  # the 95 % quantile of the standard normal
+
+
+def dots(page):
+    """The places of the dots, in pixels of the plane, by colour; without their darker edges."""
+    radii = [row["path"][-1][3] for row in page.drawn("fill", "base")[1::2]]
+    return page.discs("base", radii[0])
+
+
+def colours_of_legend(page):
+    """The colours of the legend, "#rrggbb"."""
+    colours = page.js(
+        "return [...document.querySelectorAll('#classes i')].map(dot =>"
+        "getComputedStyle(dot).backgroundColor)"
+    )
+    return ["#{:02x}{:02x}{:02x}".format(*map(int, re.findall(r"\d+", c))) for c in colours]
+
+
+def plane_size(page):
+    return np.array(page.js("return [plane.clientWidth, plane.clientHeight]"))
+
+
+def axis_numbers(page):
+    """The numbers along the lower axis with their x, and beside the left one with their y."""
+    below, beside = {}, {}
+    for row in page.drawn("text", "base"):
+        if re.fullmatch("\N{MINUS SIGN}?[\\d.]+", row["text"]):
+            value = float(row["text"].replace("\N{MINUS SIGN}", "-"))
+            if row["align"] == "center":
+                below[value] = row["x"]
+            else:
+                beside[value] = row["y"] - 4  # the middle of its line
+    return below, beside
+
+
+# ---- Axes and what is drawn on them --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("zoom", [False, True], ids=["whole", "zoomed"])
+def test_a_dot_in_its_colour_lies_where_a_click_finds_its_code(zoom, open_page):
+    page = open_page("known")
+    if zoom:
+        page.click("zoom")
+    colours = colours_of_legend(page)
+    places = dots(page)
+    assert places.keys() == set(colours[:3])
+    for label in [0] if zoom else [0, 1, 2]:
+        centre = np.mean(places[colours[label]], axis=0)
+        assert len(places[colours[label]]) == 30
+        np.testing.assert_allclose(page.code_at(centre), PLACES[label], atol=0.02)
+
+
+def test_dots_have_a_darker_edge_on_white_and_none_on_black(open_page):
+    for scheme, edged in (("light", True), ("dark", False)):
+        page = open_page("known", prefers_color_scheme=scheme)
+        edge, dot = page.drawn("fill", "base")[:2]
+        assert edge["path"][-1][3] > dot["path"][-1][3]
+        assert (edge["colour"] != "rgba(0, 0, 0, 0)") is edged
+
+
+@pytest.mark.parametrize("zoom", [False, True], ids=["whole", "zoomed"])
+def test_the_axes_have_their_numbers_where_a_click_finds_them(zoom, open_page):
+    page = open_page("known")
+    if zoom:
+        page.click("zoom")
+    below, beside = axis_numbers(page)
+    middle = plane_size(page) / 2
+    assert {-1, 0, 1} <= below.keys() & beside.keys()
+    assert max(below) == (3 if not zoom else 1.5)
+    for value, x in below.items():
+        assert page.code_at((x, middle[1]))[0] == pytest.approx(value, abs=0.02)
+    for value, y in beside.items():
+        assert page.code_at((middle[0], y))[1] == pytest.approx(value, abs=0.03)
+    names = {row["text"]: row for row in page.drawn("text", "base") if row["text"][0] == "z"}
+    assert names["z₁"]["x"] > max(below.values())
+    assert names["z₂"]["y"] < min(beside.values())
+
+
+def test_the_dashed_square_is_that_of_the_manifold(open_page):
+    page = open_page("known")
+    (square,) = (row["values"] for row in page.drawn("rectangle", "base") if row["isDashed"])
+    x, y, width, height = square
+    np.testing.assert_allclose(page.code_at((x, y)), [-EDGE, EDGE], atol=0.02)
+    np.testing.assert_allclose(page.code_at((x + width, y + height)), [EDGE, -EDGE], atol=0.02)
+
+
+@pytest.mark.parametrize("zoom", [False, True], ids=["whole", "zoomed"])
+def test_a_decoded_image_is_that_of_the_code_at_its_middle(zoom, open_page):
+    page = open_page()
+    page.click("images")
+    if zoom:
+        page.click("zoom")
+    assert page["images"].is_selected()
+    page.js("scrollTo(0, 0)")
+    pixels = page.js(
+        "const [column, row] = arguments; const {width, height} = plane;"
+        "const left = 2.2 * 16 + 7, side = (plane.clientWidth - 2.2 * 16 - 2 - 14) / 20;"
+        "const tile = document.createElement('canvas'); tile.width = tile.height = 28;"
+        "const context = tile.getContext('2d');"
+        "context.drawImage(plane, left + column * side, 9 + row * side, side, side, 0, 0, 28, 28);"
+        "const {data} = context.getImageData(0, 0, 28, 28);"
+        "return [left + (column + 0.5) * side, 9 + (row + 0.5) * side,"
+        "  Array.from(data).filter((_, i) => i % 4 === 0)];",
+        *(3, 6),
+    )
+    x, y, levels = pixels
+    z = page.code_at((x, y))
+    decoded = 255 * trained("squared-error")[0].decode_pixels(z[None])[0]
+    assert np.corrcoef(decoded, levels)[0, 1] > 0.95
+
+
+def test_every_class_has_its_name_and_none_covers_another(open_page):
+    for size in ((1366, 633), (1280, 900), (390, 844)):
+        page = open_page("squared-error", *size)
+        page.click("clear")
+        model, data = trained("squared-error")
+        z_mean, _ = vae_mnist.encode(model, data.x_test)
+        rows = {row["text"]: row for row in page.drawn("text")}
+        assert rows.keys() == {str(label) for label in range(10)}
+        places = np.array([[rows[str(label)]["x"], rows[str(label)]["y"]] for label in range(10)])
+        for i in range(10):
+            for j in range(i):
+                across, down = np.abs(places[i] - places[j])
+                assert across > 9 or down > 15, (i, j, size)
+        below, beside = axis_numbers(page)
+        scale = (below[2] - below[-2]) / 4
+        for label in range(10):
+            median = np.median(z_mean[data.y_test == label], axis=0)
+            expected = [below[0] + scale * median[0], beside[0] - scale * median[1] + 5]
+            assert np.hypot(*(places[label] - expected)) < 40
+
+
+# ---- The Gaussian of the image -------------------------------------------------------------------
+
+
+def bells(page):
+    """The points of the four bells, in pixels: of the prior at both axes, then of the image."""
+    lines = [row["path"] for row in page.drawn("stroke") if row["width"] < 2]
+    return [np.array([step[1:3] for step in line]) for line in lines if len(line) > 5]
+
+
+@pytest.mark.parametrize(
+    ("name", "sigma"), [("known", KNOWN_SIGMA), ("narrow Gaussian", np.array([0.02, 0.5]))]
+)
+def test_the_gaussian_is_drawn_as_ellipses_and_as_bells_to_one_scale(name, sigma, open_page):
+    page = open_page(name)
+    mean = KNOWN_CODES[0]
+    below, beside = axis_numbers(page)
+    scale = below[1] - below[0]
+    centre = [below[0] + scale * mean[0], beside[0] - scale * mean[1]]
+    one, two = page.ellipses()
+    np.testing.assert_allclose(one, [*centre, *(scale * sigma)], atol=1.5)
+    np.testing.assert_allclose(two, [*centre, *(2 * scale * sigma)], atol=1.5)
+    size = plane_size(page)
+    bottom, left = size[1] - 2.2 * 16, 2.2 * 16
+    prior_1, prior_2, bell_1, bell_2 = bells(page)
+    heights = [bottom - prior_1[:, 1], prior_2[:, 0] - left]
+    heights += [bottom - bell_1[:, 1], bell_2[:, 0] - left]
+    peaks = [np.max(values) for values in heights]
+    assert peaks[0] == pytest.approx(peaks[1], rel=0.01)
+    np.testing.assert_allclose(np.array(peaks[2:]) * sigma, peaks[0], rtol=0.02)
+    assert max(peaks) < 0.26 * size[0]
+    assert bell_1[np.argmin(bell_1[:, 1]), 0] == pytest.approx(centre[0], abs=1.5)
+    assert bell_2[np.argmax(bell_2[:, 0]), 1] == pytest.approx(centre[1], abs=1.5)
+    inflection = np.abs(bell_2[:, 1] - centre[1] - scale * sigma[1]).argmin()
+    assert heights[3][inflection] / peaks[3] == pytest.approx(np.exp(-0.5), abs=0.02)
+    (caption,) = (row for row in page.drawn("text") if row["text"] == "test image 1")
+    assert np.hypot(caption["x"] - centre[0], caption["y"] - centre[1]) < 2 * scale * sigma[1] + 40
+
+
+# ---- The pinned code and the preview -------------------------------------------------------------
+
+
+def everything_but_the_preview(page):
+    """What the page shows and holds, without the preview."""
+    texts = page.js(
+        "return [...document.querySelectorAll('main p, main td, main h2')].map(e => e.innerText)"
+    )
+    return texts, page.code().tolist(), page.images("output"), page.drawn("stroke")
+
+
+def test_hovering_shows_a_preview_with_its_vote_and_changes_nothing_else(open_page):
+    page = open_page()
+    model, data = trained("squared-error")
+    z_mean, _ = vae_mnist.encode(model, data.x_test)
+    page.click("plane", (0.8, 0.8))
+    page.move((0.02, 0.5))
+    assert not page["preview"].is_displayed()  # over the numbers of an axis
+    texts, code, images, strokes = everything_but_the_preview(page)
+    seen = {}
+    for place in ((0.4, 0.4), (0.97, 0.05), (0.15, 0.9)):
+        page.move(place)
+        seen[place] = page.image("preview"), page.text("preview")
+        left, top, right, bottom = page.box("preview")
+        x, y = page.box("plane")[:2] + np.array(place) * plane_size(page)
+        assert right < x or left > x or bottom < y or top > y
+        assert left >= page.box("space")[0]
+        assert right <= page.box("space")[2]
+        assert page.js("return document.querySelector('#preview canvas').clientWidth") == 64
+    now = everything_but_the_preview(page)
+    assert (now[0], now[1], now[3]) == (texts, code, strokes)
+    np.testing.assert_array_equal(now[2], images)
+    for place, (image, text) in seen.items():
+        page.click("plane", place)
+        decoded = 255 * model.decode_pixels(page.code()[None])[0]
+        np.testing.assert_allclose(image.ravel(), decoded, atol=3)
+        number, _, *_, label = vote_of(page.code(), z_mean, data.y_test).split()
+        assert text == f"{label}: {number} of 25"
+    page.move((0.5, 0.5), "pad")
+    assert not page["preview"].is_displayed()
+
+
+def test_a_click_and_a_drag_pin_the_code_that_the_right_side_shows(open_page):
+    page = open_page()
+    model, data = trained("squared-error")
+    z_mean, _ = vae_mnist.encode(model, data.x_test)
+    for act in (
+        lambda: page.click("plane", (0.4, 0.4)),
+        lambda: page.click("plane", (0.7, 0.6)),
+        lambda: page.drag("plane", [(0.7, 0.6), (0.5, 0.5), (0.6, 0.3)]),
+    ):
+        before = page.code()
+        act()
+        z = page.code()
+        assert (z != before).all()
+        np.testing.assert_allclose(page.numbers("code"), z, atol=0.00501)
+        decoded = 255 * model.decode_pixels(z[None])[0]
+        np.testing.assert_allclose(page.image("decoded").ravel(), decoded, atol=1)
+        assert page.text("vote") == vote_of(z, z_mean, data.y_test)
+        titles = page.js(
+            "return [...document.querySelectorAll('#bar span')].map(part => "
+            "[part.title, part.style.flexGrow, part.style.background])"
+        )
+        nearest = data.y_test[np.argsort(np.linalg.norm(z_mean - z, axis=1))[:25]]
+        counts = np.bincount(nearest, minlength=10)
+        assert {(f"{label}: {counts[label]}", str(counts[label])) for label in set(nearest)} == {
+            (title, width) for title, width, _ in titles
+        }
+        assert int(titles[0][1]) == counts.max()
+    np.testing.assert_allclose(page.pin_place() / plane_size(page), (0.6, 0.3), atol=0.01)
+
+
+def test_only_the_main_button_within_the_axes_pins(open_page):
+    page = open_page("known")
+    before = page.code()
+    for place in ((0.02, 0.5), (0.5, 0.98), (0.02, 0.98)):
+        page.click("plane", place)
+    chain, move_to = page.pointer("plane")
+    move_to((0.4, 0.4))
+    chain.context_click().perform()
+    page.settle()
+    np.testing.assert_array_equal(page.code(), before)
+    left, top, right, bottom = page.box("plane")
+    event = {"x": (left + right) / 2, "y": (top + bottom) / 2, "button": "left", "clickCount": 1}
+    dispatch = "Input.dispatchMouseEvent"
+    page.driver.execute_cdp_cmd(dispatch, {**event, "type": "mousePressed", "buttons": 1})
+    pinned = page.code()
+    for x in (100, 150):  # the button was released out of the browser's sight
+        moved = {"type": "mouseMoved", "x": left + x, "y": top + 90, "buttons": 0}
+        page.driver.execute_cdp_cmd(dispatch, moved)
+    np.testing.assert_array_equal(page.code(), pinned)
+
+
+def test_a_tap_and_a_moving_finger_pin_and_show_no_preview(open_page):
+    page = open_page("known", 390, 844, touch=True)
+    left, top, right, bottom = page.box("plane")
+    codes = [page.code()]
+    for kind, *points in (
+        ("touchStart", ((left + right) / 2, (top + bottom) / 2)),
+        ("touchMove", (right - 40, top + 40)),
+        ("touchEnd",),
+    ):
+        page.touch(kind, *points)
+        assert not page["preview"].is_displayed()
+        codes.append(page.code())
+    assert (codes[1] != codes[0]).all()
+    assert (codes[2] > codes[1]).all()
+    np.testing.assert_array_equal(codes[3], codes[2])
+
+
+def test_arrow_keys_move_the_code_along_one_axis_and_say_where_it_is(open_page):
+    page = open_page("known")
+    for key, axis, sign in (
+        (Keys.ARROW_RIGHT, 0, 1),
+        (Keys.ARROW_LEFT, 0, -1),
+        (Keys.ARROW_UP, 1, 1),
+        (Keys.ARROW_DOWN, 1, -1),
+    ):
+        before = page.code()
+        page.keys("plane", key)
+        step = page.code() - before
+        assert step[1 - axis] == 0
+        assert np.sign(step[axis]) == sign
+        page.keys("plane", Keys.SHIFT, key)
+        large_step = page.code() - before - step
+        assert large_step[axis] == pytest.approx(4 * step[axis])
+        expected = f"z = ({page.code()[0]:.2f}, {page.code()[1]:.2f}); {page.text('vote')}"
+        assert page.text("spoken") == expected
+    for modifier in (Keys.CONTROL, Keys.ALT, Keys.META):
+        before = page.code()
+        page.keys("plane", modifier, Keys.ARROW_UP)
+        np.testing.assert_array_equal(page.code(), before)
+    for _ in range(25):
+        page["plane"].send_keys(Keys.SHIFT, Keys.ARROW_UP)
+    page.settle()
+    assert 0 <= page.pin_place()[1] < 12
+
+
+@pytest.mark.parametrize("name", ["squared-error", "two images"])
+def test_a_random_code_is_of_the_prior_and_always_in_sight(name, open_page):
+    page = open_page(name)
+    page.click("zoom")
+    codes = []
+    for _ in range(80):
+        page.click("fresh")
+        codes.append(page.code())
+        margin, size = 2.2 * 16, plane_size(page)[0]
+        x, y = page.pin_place()
+        assert margin + 6 <= x <= size - 8
+        assert 8 <= y <= size - margin - 6
+    assert np.abs(codes).max() > EDGE  # or nothing was to be made room for
+    np.testing.assert_allclose(np.mean(codes, axis=0), 0, atol=0.45)
+    np.testing.assert_allclose(np.cov(np.transpose(codes)), np.eye(2), atol=0.7)
+
+
+def test_an_arrow_from_a_code_outside_the_square_moves_on_in_its_direction(open_page):
+    page = open_page("known")
+    page.click("plane", (0.5, 0.04))
+    page.click("zoom")
+    before = page.code()
+    assert before[1] > EDGE
+    page.keys("plane", Keys.ARROW_DOWN)
+    step = page.code() - before
+    assert step[0] == 0
+    assert -0.5 < step[1] < 0
+
+
+def test_there_is_no_vote_without_another_test_image(open_page):
+    page = open_page("one image")
+    assert page.text("vote") == "There is no other test image."
+    page.click("plane", (0.3, 0.3))
+    assert page.text("vote") == "1 of the 1 nearest test images is 0"
+
+
+# ---- The legend ----------------------------------------------------------------------------------
+
+
+def shown_classes(page):
+    """The classes that have dots on the plane, and those that the legend says are shown."""
+    colours = colours_of_legend(page)
+    pressed = [button.get_attribute("aria-pressed") for button in page.buttons("classes")]
+    says = {label for label, is_pressed in enumerate(pressed[:10]) if is_pressed == "true"}
+    return {colours.index(colour) for colour in dots(page)}, says
+
+
+def test_a_click_in_the_legend_shows_only_that_class_and_a_second_one_all(open_page):
+    page = open_page()
+    everything = set(range(10))
+    assert page.button_texts("classes") == [str(label) for label in range(10)]
+    page.press_button("classes", 3)
+    assert shown_classes(page) == ({3}, {3})
+    assert page.button_texts("classes")[-1] == "all"
+    page.press_button("classes", 3)
+    assert shown_classes(page) == (everything, everything)
+    assert page.button_texts("classes")[-1] == "9"
+    page.press_button("classes", 4)
+    page.press_button("classes", 9)
+    assert shown_classes(page) == ({9}, {9})
+    for key in (Keys.CONTROL, Keys.SHIFT):
+        chain = ActionChains(page.driver).key_down(key)
+        chain.click(page.buttons("classes")[4]).key_up(key).perform()
+        page.settle()
+        expected = {4, 9} if key == Keys.CONTROL else {9}
+        assert shown_classes(page) == (expected, expected)
+    assert "4" not in {row["text"] for row in page.drawn("text")}
+    page.press_button("classes", -1)
+    assert shown_classes(page) == (everything, everything)

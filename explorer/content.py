@@ -59,7 +59,10 @@ class Recorder(keras.callbacks.Callback):
         self.losses.append(losses | {"kl_weight": logs["kl_weight"]})
 
     def _record(self):
-        z_mean, z_log_sigma_sq = map(np.float32, self.model.encoder(self.x, training=False))
+        z_mean, z_log_sigma_sq = (
+            ops.convert_to_numpy(part).astype(np.float32)
+            for part in self.model.encoder(self.x, training=False)
+        )
         self.codes.append(z_mean)
         self.log_variances.append(z_log_sigma_sq[self.strip_images])
         self.strips.append(self.model.decode_pixels(z_mean[self.strip_images]))

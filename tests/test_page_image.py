@@ -154,7 +154,7 @@ def test_nothing_of_a_drawing_is_left_after_clear(open_page):
     page.click("clear")
     assert page.text("imageName") == "Draw, or take a test image."
     for name in ("mu", "sigma", "ownError", "ownKl", "ownLoss"):
-        assert page.text(name) == "\N{EN DASH}"
+        assert page.text(name) == "–"
     for name in ("encoded", "error"):
         assert not page.image(name).any()
     assert page.image("pad")[40:].max() == 0
@@ -259,7 +259,7 @@ def test_a_kl_weight_other_than_1_is_a_factor_in_the_table(open_page):
         _, error, kl, loss = page.table()
         for column in (1, 2):
             factor, term = kl[column].split(" = ")
-            weight, divergence = factor.split(" \N{MULTIPLICATION SIGN} ")
+            weight, divergence = factor.split(" × ")
             assert weight == "4"
             assert f"{4 * float(divergence):.1f}" == term
             assert float(error[column]) + float(term) == pytest.approx(float(loss[column]))

@@ -125,6 +125,47 @@ def test_how_it_works_opens_over_the_page_and_starts_with_the_gaussian_and_the_d
     assert not page["how"].is_displayed()
 
 
+WORDS = {
+    "input": r"Image x encoder Test image Clear Test image 1: 0 μ = \(1.\d+, 0.\d+\) "
+    r"σ = \(0.20, 0.40\)",
+    "training": r"▶ Play training Trained test loss .* Test images over their reconstructions: "
+    "click one.",
+    "space": "Latent space dots images zoom decoder 0 1 2 3 4 5 6 7 8 9",
+    "output": r"Reconstruction x̂ Keep Random z Back to μ z = \(1.\d+, 0.\d+\) 25 of the 25 .* 0",
+    "loss": "pixel loss nats image x test mean reconstruction .* .* [+] KL .* .* = loss .* .*",
+    "drawn": r"Samples z = μ \+ σ·ε, decoded Again 0 0 0 0 0 0 0 0",
+    "walks": "Kept codes keep two to walk between them ▶ Walk",
+}
+NAMES = {
+    "example": "Test image",
+    "clear": "Clear",
+    "encoded": "The image as it is encoded",
+    "codes": "dots",
+    "images": "images",
+    "zoom": "zoom",
+    "decoded": "Decoded from the code",
+    "keep": "Keep",
+    "fresh": "Random z",
+    "back": "Back to μ",
+    "unfold": "▶ Play training",
+    "epoch": "Epoch",
+    "curve": "Validation loss by epoch",
+    "error": "Loss of each pixel",
+    "sample": "Again",
+    "walk": "Place on the walk, in percent",
+}
+
+
+def test_words_and_names_stand_where_they_belong(open_page):
+    page = open_page("known")
+    for part, words in WORDS.items():
+        assert re.fullmatch(words, page.text(part)), page.text(part)
+    assert {name: page[name].accessible_name for name in NAMES} == NAMES
+    for name, symbol in (("mu", "μ"), ("sigma", "σ")):
+        line = page[name].find_element(By.XPATH, "..").text
+        assert line.startswith(f"{symbol} = (")
+
+
 @pytest.mark.parametrize(
     ("name", "first_line", "words"),
     [
@@ -134,7 +175,7 @@ def test_how_it_works_opens_over_the_page_and_starts_with_the_gaussian_and_the_d
             "plus the KL divergence, in nats. The reconstruction loss "
             "sums (x̂ - x)² / 2 over the pixels; a pixel loss of 0.5 is shown white.",
         ),
-        ("weighted", "draw an image", "plus 4 \N{MULTIPLICATION SIGN} the KL divergence, in nats."),
+        ("weighted", "draw an image", "plus 4 × the KL divergence, in nats."),
         (
             "cross-entropy",
             "draw a digit",

@@ -297,6 +297,7 @@ def test_on_a_finer_screen_the_plane_is_drawn_anew(open_page):
     before = page.js("return plane.width")
     size = {"width": 1280, "height": 900, "deviceScaleFactor": 2, "mobile": False}
     page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    page.driver.get_screenshot_as_png()  # only then does a browser without a window look at it
     page.wait_for(f"plane.width > {1.9 * before}")
 
 

@@ -1,6 +1,7 @@
 """A page in a real browser, and what a person does with it by mouse, keys and fingers."""
 
 import functools
+import re
 import shutil
 import time
 
@@ -381,6 +382,30 @@ class Page:
             if name == "arc" and (radius is None or abs(size - radius) < 0.01):
                 discs.setdefault(row["colour"], []).append((x, y))
         return discs
+
+    def axis_numbers(self):
+        """The numbers along the lower axis with their x, and beside the left one with their y."""
+        below, beside = {}, {}
+        for row in self.drawn("text", "base"):
+            if re.fullmatch("\N{MINUS SIGN}?[\\d.]+", row["text"]):
+                value = float(row["text"].replace("\N{MINUS SIGN}", "-"))
+                if row["align"] == "center":
+                    below[value] = row["x"]
+                else:
+                    beside[value] = row["y"] - 4  # the middle of its line
+        return below, beside
+
+    def place_of(self, code):
+        """The place of a code on the plane, in pixels, by the numbers of the axes."""
+        below, beside = self.axis_numbers()
+        unit = below[1] - below[0]
+        return np.array([below[0] + unit * code[0], beside[0] - unit * code[1]]), unit
+
+    def dots(self):
+        """The codes of the dots in the order of their drawing, by the numbers of the axes."""
+        places = [row["path"][-1][1:3] for row in self.drawn("fill", "base")[1::2]]
+        origin, unit = self.place_of((0, 0))
+        return (np.array(places) - origin) / unit * [1, -1]
 
     def ellipses(self):
         """The centres and radii of the ellipses on the plane, [[x, y, radius, radius], ...]."""

@@ -151,6 +151,7 @@ def test_nothing_of_a_drawing_is_left_after_clear(open_page):
     page.draw(*STROKES["1"])
     expected = page.image("encoded"), page.code().tolist()
     page.draw(*STROKES["0"])
+    assert len(page.drawn("stroke", "pad")) == 2
     page.click("clear")
     assert page.text("imageName") == "Draw, or take a test image."
     for name in ("mu", "sigma", "ownError", "ownKl", "ownLoss"):
@@ -166,6 +167,7 @@ def test_nothing_of_a_drawing_is_left_after_clear(open_page):
     np.testing.assert_array_equal(page.image("encoded"), expected[0])
     assert page.code().tolist() == expected[1]
     page.click("example")
+    assert page.drawn("stroke", "pad") == []
     page.draw(*STROKES["1"])  # and nothing of a test image under a drawing
     np.testing.assert_array_equal(page.image("encoded"), expected[0])
 

@@ -37,19 +37,6 @@ def plane_size(page):
     return np.array(page.js("return [plane.clientWidth, plane.clientHeight]"))
 
 
-def axis_numbers(page):
-    """The numbers along the lower axis with their x, and beside the left one with their y."""
-    below, beside = {}, {}
-    for row in page.drawn("text", "base"):
-        if re.fullmatch("\N{MINUS SIGN}?[\\d.]+", row["text"]):
-            value = float(row["text"].replace("\N{MINUS SIGN}", "-"))
-            if row["align"] == "center":
-                below[value] = row["x"]
-            else:
-                beside[value] = row["y"] - 4  # the middle of its line
-    return below, beside
-
-
 # ---- Axes and what is drawn on them --------------------------------------------------------------
 
 
@@ -80,7 +67,7 @@ def test_the_axes_have_their_numbers_where_a_click_finds_them(zoom, open_page):
     page = open_page("known")
     if zoom:
         page.click("zoom")
-    below, beside = axis_numbers(page)
+    below, beside = page.axis_numbers()
     middle = plane_size(page) / 2
     assert {-1, 0, 1} <= below.keys() & beside.keys()
     assert max(below) == (3 if not zoom else 1.5)
@@ -139,11 +126,8 @@ def test_every_class_has_its_name_and_none_covers_another(open_page):
             for j in range(i):
                 across, down = np.abs(places[i] - places[j])
                 assert across > 9 or down > 15, (i, j, size)
-        below, beside = axis_numbers(page)
-        scale = (below[2] - below[-2]) / 4
         for label in range(10):
-            median = np.median(z_mean[data.y_test == label], axis=0)
-            expected = [below[0] + scale * median[0], beside[0] - scale * median[1] + 5]
+            expected, _ = page.place_of(np.median(z_mean[data.y_test == label], axis=0))
             assert np.hypot(*(places[label] - expected)) < 40
 
 
@@ -161,10 +145,7 @@ def bells(page):
 )
 def test_the_gaussian_is_drawn_as_ellipses_and_as_bells_to_one_scale(name, sigma, open_page):
     page = open_page(name)
-    mean = KNOWN_CODES[0]
-    below, beside = axis_numbers(page)
-    scale = below[1] - below[0]
-    centre = [below[0] + scale * mean[0], beside[0] - scale * mean[1]]
+    centre, scale = page.place_of(KNOWN_CODES[0])
     one, two = page.ellipses()
     np.testing.assert_allclose(one, [*centre, *(scale * sigma)], atol=1.5)
     np.testing.assert_allclose(two, [*centre, *(2 * scale * sigma)], atol=1.5)

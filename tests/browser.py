@@ -1,6 +1,5 @@
 """A page in a real browser, and what a person does with it by mouse, keys and fingers."""
 
-import functools
 import re
 import shutil
 import time
@@ -119,34 +118,24 @@ def make_collapsed_page():
     return vae_mnist.explorer_page(model, data, recorder)
 
 
-@functools.cache
 def other_model():
     """Other activations, more layers, dropout, a normalization, images of 32 x 32 pixels."""
     keras.utils.set_random_seed(0)
     images = np.random.default_rng(0).integers(0, 256, (60, 1024), dtype=np.uint8)
-    labels = np.arange(60) % 10
-    data = vae_mnist.Data("32", images, labels, images, labels, images, labels, np.arange(10))
+    data = vae_mnist.Data("32", *3 * (images, np.arange(60) % 10), np.arange(10))
+    normalization, Dense = keras.layers.BatchNormalization(), keras.layers.Dense  # noqa: N806
     x = keras.Input((1024,))
-    h = keras.layers.Dense(40, activation="tanh")(x)
-    normalization = keras.layers.BatchNormalization()
-    h = keras.layers.Dropout(0.3)(normalization(h))
+    h = keras.layers.Dropout(0.3)(normalization(Dense(40, activation="tanh")(x)))
     gamma_beta_mean_variance = np.outer([1.5, -0.4, 0.2, 0.7], np.ones(40))
     normalization.set_weights(gamma_beta_mean_variance)
-    h = keras.layers.Dense(30)(h)
-    h = keras.layers.LeakyReLU(negative_slope=0.1)(h)
-    encoder = keras.Model(x, [keras.layers.Dense(2)(h), keras.layers.Dense(2)(h)])
-    encoder.trainable = False
-    layers = [keras.layers.Dense(20, activation=name) for name in ("gelu", "elu", "silu")]
-    last = keras.layers.Dense(1024, activation="sigmoid")
+    h = keras.layers.LeakyReLU(negative_slope=0.1)(Dense(30)(h))
+    encoder = keras.Model(x, [Dense(2)(h), Dense(2)(h)])
+    layers = [Dense(20, activation=name) for name in ("gelu", "elu", "silu")]
+    decoder = keras.Sequential([keras.Input((2,)), *layers, Dense(1024, activation="sigmoid")])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(vae_mnist, "IMAGE_SIDE", 32)
-        return vae_mnist.VAE(encoder, keras.Sequential([keras.Input((2,)), *layers, last])), data
-
-
-def make_page_of_other_layers():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(vae_mnist, "IMAGE_SIDE", 32)
-        return vae_mnist.explorer_page(*other_model())
+        model = vae_mnist.VAE(encoder, decoder)
+        return model, data, vae_mnist.explorer_page(model, data)
 
 
 def weighted_losses(epoch):
@@ -174,7 +163,7 @@ PAGES = {
     "one image": lambda: vae_mnist.explorer_page(known_model(), known_data(1)),
     "two images": lambda: vae_mnist.explorer_page(known_model(), known_data(2)),
     "collapsed": make_collapsed_page,
-    "other layers": make_page_of_other_layers,
+    "other layers": lambda: other_model()[2],
 }
 
 # ---- What a canvas shows -------------------------------------------------------------------------
@@ -334,6 +323,18 @@ class Page:
     def draw(self, *strokes):
         for points in strokes:
             self.drag("pad", points)
+
+    def press_and_lose(self, name):
+        """Press in the middle of an element, release out of the browser's sight, and move on."""
+        left, top, right, bottom = self.box(name)
+        x, y = (left + right) / 2, (top + bottom) / 2
+        for event in (
+            {"type": "mousePressed", "x": x, "y": y, "button": "left", "clickCount": 1},
+            {"type": "mouseMoved", "x": x - 40, "y": y - 30, "buttons": 0},
+            {"type": "mouseMoved", "x": x + 40, "y": y + 50, "buttons": 0},
+        ):
+            self.driver.execute_cdp_cmd("Input.dispatchMouseEvent", event)
+        self.settle()
 
     def keys(self, name, *keys):
         self[name].send_keys(*keys)

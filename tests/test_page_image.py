@@ -39,7 +39,7 @@ def test_the_page_decodes_and_encodes_as_tensorflow_does(loss, open_page):
 
 
 def test_a_page_of_other_layers_and_images_computes_what_the_model_does(open_page):
-    model, data = other_model()
+    model, data, _ = other_model()
     assert_page_computes(open_page("other layers"), model, data.x_test[:50] / 255)
 
 
@@ -136,14 +136,12 @@ def test_a_dot_stays_a_dot_and_ink_beyond_the_edge_is_cut(open_page):
     page = open_page("known")
     page.draw([(0.2, 0.2)])
     assert 4 <= np.count_nonzero(page.image("encoded")) <= 25
-    page.click("clear")
-    page.draw([(0.5, 0.1), (0.5, 0.9)])
-    inside = page.image("encoded")
-    page.click("clear")
-    page.draw([(0.5, 0.1), (0.5, 0.9)], [(0.98, 0.5), (1.1, 0.5), (1.1, 0.9)])
-    columns = np.flatnonzero(page.image("encoded").any(axis=0))
-    assert np.ptp(columns) + 1 <= 20
-    assert not np.array_equal(page.image("encoded"), inside)
+    images = []
+    for end in (0.995, 1.2):
+        page.click("clear")
+        page.draw([(0.5, 0.1), (0.5, 0.9)], [(0.5, 0.5), (end, 0.5)])
+        images.append(page.image("encoded"))
+    np.testing.assert_allclose(*images, atol=30)
 
 
 def test_nothing_of_a_drawing_is_left_after_clear(open_page):
@@ -187,29 +185,9 @@ def test_a_second_finger_does_not_draw(open_page):
 
 def test_the_pen_is_up_when_the_button_was_released_elsewhere(open_page):
     page = open_page("known")
-    page.draw([(0.3, 0.3), (0.3, 0.7)])
-    before = page.image("encoded")
-    left, top, *_ = page.box("pad")
-    event = {"x": left + 60, "y": top + 60, "button": "left", "clickCount": 1}
-    dispatch = "Input.dispatchMouseEvent"
-    page.driver.execute_cdp_cmd(dispatch, {**event, "type": "mousePressed", "buttons": 1})
-    page.settle()
-    pressed = page.image("encoded")
-    for x in (90, 120):
-        moved = {"type": "mouseMoved", "x": left + x, "y": top + 90, "buttons": 0}
-        page.driver.execute_cdp_cmd(dispatch, moved)
-    page.settle()
-    np.testing.assert_array_equal(page.image("encoded"), pressed)
-    assert not np.array_equal(pressed, before)
-
-
-def test_the_pad_does_not_move_while_one_draws_on_a_phone(open_page):
-    page = open_page("known", 390, 844)
-    before = page.box("pad")
-    page.draw(*STROKES["7"])
-    np.testing.assert_array_equal(page.box("pad"), before)
     page.click("clear")
-    np.testing.assert_array_equal(page.box("pad"), before)
+    page.press_and_lose("pad")
+    assert np.count_nonzero(page.image("encoded")) <= 25  # a dot
 
 
 # ---- Losses --------------------------------------------------------------------------------------

@@ -43,7 +43,8 @@ function productText(weight, kl, term) {
   return `${weightText(weight)} × ${kl.toFixed(digits)}`;
 }
 
-function paint(canvas, pixels) {
+/** Shows pixels in [0, 1] on a canvas of as many pixels. */
+function drawPixels(canvas, pixels) {
   if (canvas.width !== SIDE) canvas.width = canvas.height = SIDE;
   const context = canvas.getContext("2d", {willReadFrequently: true});
   const image = context.createImageData(SIDE, SIDE);
@@ -55,11 +56,11 @@ function paint(canvas, pixels) {
   context.putImageData(image, 0, 0);
 }
 
-/** A canvas with pixels painted on it. */
+/** A canvas that shows pixels. */
 function picture(pixels) {
   const canvas = document.createElement("canvas");
   canvas.className = "image";
-  paint(canvas, pixels);
+  drawPixels(canvas, pixels);
   return canvas;
 }
 

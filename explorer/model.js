@@ -37,7 +37,7 @@ function dense(inputs, {weights, biases}) {
   return outputs;
 }
 
-/** What a list of steps makes of numbers. */
+/** The outputs of a list of steps. */
 function run(steps, inputs) {
   let values = Float64Array.from(inputs);
   for (const step of steps) {

@@ -30,7 +30,7 @@ function drawStroke(context, width, points) {
 
 function showImage() {
   const image = shownImage();
-  paint(element("encoded"), image?.pixels ?? new Uint8Array(SIZE));
+  drawPixels(element("encoded"), image?.pixels ?? new Uint8Array(SIZE));
   const className = image?.number >= 0 ? `: ${classes[labels[image.number]]}` : "";
   element("imageName").textContent =
     image ? capitalized(imageName(image.number)) + className : "Draw, or take a test image.";
@@ -58,7 +58,7 @@ function showOutput() {
 function showDecoded() {
   const {pinned, image} = state;
   const voters = nearest(pinned, isAtMean() ? image.number : -1);
-  paint(element("decoded"), decode(model, pinned));
+  drawPixels(element("decoded"), decode(model, pinned));
   element("code").textContent = `z = ${pair(pinned)}`;
   element("vote").textContent = voteText(voters);
   element("bar").replaceChildren(...countVotes(voters).map(([label, number]) => {
@@ -73,7 +73,7 @@ function showDecoded() {
 function showReplayed() {
   const strip = training.strips[stripPlace()], place = replayedPlace();
   const bytes = strip.subarray(SIZE * place, SIZE * (place + 1));
-  paint(element("decoded"), Float64Array.from(bytes, byte => byte / 255));
+  drawPixels(element("decoded"), Float64Array.from(bytes, byte => byte / 255));
   element("code").textContent = `z = μ at epoch ${training.stripEpochs[stripPlace()]}`;
   element("vote").textContent = "";
   element("bar").replaceChildren();
@@ -88,7 +88,7 @@ function showLosses() {
   const losses = isTrained() ? state.image?.losses : null;
   const isElsewhere = isTrained() && state.image !== null && !isAtMean();
   fillColumn("own", losses);
-  paint(element("error"), losses?.pixels.map(loss => loss / WHITE) ?? new Uint8Array(SIZE));
+  drawPixels(element("error"), losses?.pixels.map(loss => loss / WHITE) ?? new Uint8Array(SIZE));
   element("lossOf").textContent = !isTrained() ? "not kept per epoch"
     : isElsewhere ? "of x, not of z" : "nats";
   for (const id of ["loss", "drawn"]) element(id).classList.toggle("aside", isElsewhere);
@@ -152,7 +152,7 @@ function showPlace(place, item) {
   }
   if (!place.firstChild) place.append(keptButton());
   const [button] = place.children, [canvas, letter] = button.children;
-  paint(canvas, decode(model, item.code));
+  drawPixels(canvas, decode(model, item.code));
   letter.textContent = item.letter;
   button.setAttribute("aria-label", `${item.letter}: z = ${pair(item.code)}`);
   button.setAttribute("aria-pressed", state.walk.includes(item));
@@ -271,8 +271,8 @@ function reconstructionInStrip(place) {
 // ==== The legend =================================================================================
 
 function showLegend() {
-  const [all, ...buttons] = [...element("classes").children].reverse();
-  buttons.reverse().forEach((button, label) => {
+  const buttons = [...element("classes").children], all = buttons.pop();
+  buttons.forEach((button, label) => {
     button.setAttribute("aria-pressed", state.shown[label]);
   });
   all.hidden = state.shown.every(Boolean);

@@ -25,18 +25,22 @@ function viewOf(width) {
   };
 }
 
-/** The axes hold the dots or the dashed square, and make room for the code that is shown. */
+/**
+ * The axes hold the dots or the dashed square, and make room in steps for the code that is shown
+ * and, beside the dots, for the mean of the image.
+ */
 function limitOfAxes() {
-  const room = state.zoom ? 1.03 * edge : limitOfDots();
-  const needed = Math.max(...shownCode().map(Math.abs));
+  const room = state.zoom ? 1.03 * edge : 1.05 * limitOfDots();
+  const mean = state.image && !state.zoom ? state.image.mean : [];
+  const needed = Math.max(...[...shownCode(), ...mean].map(Math.abs));
   return needed <= room ? room : Math.ceil(4 * needed) / 4;
 }
 
-/** All dots of the trained model, all of an epoch, and the Gaussian's mean lie within this. */
+/** All dots of the trained model lie within this and, at an earlier epoch, all of that epoch. */
 function limitOfDots() {
-  const earlier = training ? atEpoch(training.codes.map(farthestOf).map(value => [value]))[0] : 0;
-  const mean = state.image && isTrained() ? state.image.mean.map(Math.abs) : [0];
-  return 1.05 * Math.max(farthestOf(testCodes), earlier, ...mean);
+  if (!training) return farthestOf(testCodes);
+  const [ofEpoch] = atEpoch(training.codes.map(codes => [farthestOf(codes)]));
+  return Math.max(farthestOf(testCodes), ofEpoch);
 }
 
 const farthest = new Map();  // by the codes
@@ -360,7 +364,7 @@ function showPreview() {
   box.hidden = !hover || !isTrained();
   if (box.hidden) return;
   const [canvas, text] = box.children;
-  paint(canvas, decode(model, hover.code));
+  drawPixels(canvas, decode(model, hover.code));
   const voters = nearest(hover.code);
   const [[label, number]] = countVotes(voters);
   text.textContent = `${classes[label]}: ${number} of ${voters.length}`;

@@ -25,10 +25,12 @@ const clearPad = () => set({image: null, strokes: [], epoch: TRAINED, playing: n
 const placeOnPad = event =>
   [event.offsetX / element("pad").clientWidth, event.offsetY / element("pad").clientHeight];
 
+/** Starts a stroke; at an earlier epoch, where the pad shows another image, also a new drawing. */
 function startStroke(event) {
   if (state.pen !== null || event.button !== 0) return;
   event.target.setPointerCapture(event.pointerId);
-  set({pen: event.pointerId, strokes: [...state.strokes, []]});
+  const before = isTrained() ? state.strokes : [];
+  set({pen: event.pointerId, strokes: [...before, []]});
   drawTo(event);
 }
 

@@ -89,7 +89,7 @@ function showLosses() {
   const isElsewhere = isTrained() && state.image !== null && !isAtMean();
   fillColumn("own", losses);
   drawPixels(element("error"), losses?.pixels.map(loss => loss / WHITE) ?? new Uint8Array(SIZE));
-  element("lossOf").textContent = !isTrained() ? "not kept per epoch"
+  element("lossOf").textContent = !isTrained() ? "not recorded"
     : isElsewhere ? "of x, not of z" : "nats";
   for (const id of ["loss", "drawn"]) element(id).classList.toggle("aside", isElsewhere);
 }
@@ -106,7 +106,7 @@ function fillColumn(column, losses) {
 function showSamples() {
   const codes = isTrained() ? samples() : [];
   element("sample").disabled = codes.length === 0;
-  element("samplesText").textContent = !isTrained() ? "not kept for earlier epochs"
+  element("samplesText").textContent = !isTrained() ? "not recorded for earlier epochs"
     : isAtMean() || !state.image ? "z = μ + σ·ε, decoded" : "of image x, not of z";
   element("samples").replaceChildren(...Array.from({length: content.samples}, (_, i) =>
     codes[i] ? sampleFigure(codes[i]) : emptyFigure()));

@@ -1,7 +1,7 @@
 // ==== The plane ==================================================================================
 
 const TILES = 20;   // decoded images in a row of the plane
-const PADDING = 7;  // pixels between the frame and what it holds, so that a dot at the edge is whole
+const PADDING = 8;  // pixels between the frame and what it holds, so that a dot at the edge is whole
 const plane = element("plane");
 const base = document.createElement("canvas");  // what stays while the code moves
 
@@ -247,9 +247,9 @@ function drawMarks() {
   clipped(context, () => {
     drawBells(context, image);
     if (isTrained()) drawWalk(context);
+    for (const {text, x, y} of names) write(context, text, x, y, view.em);
     if (image) drawGaussian(context, image);
     if (isTrained()) drawSamples(context);
-    for (const {text, x, y} of names) write(context, text, x, y, view.em);
     if (isTrained()) drawKept(context);
     drawPin(context, shownCode());
   });
@@ -331,6 +331,7 @@ function ring(context, x, y, radius) {
 }
 
 function drawPin(context, [z1, z2]) {
+  disc(context, toX(z1), toY(z2), 7.5, view.mark);
   disc(context, toX(z1), toY(z2), 6.5, view.halo);
   disc(context, toX(z1), toY(z2), 4.5, view.accent);
 }

@@ -96,11 +96,11 @@ def test_a_decoded_image_is_that_of_the_code_at_its_middle(zoom, open_page):
     if zoom:
         page.click("zoom")
     assert page["images"].is_selected()
-    side = (plane_size(page)[0] - 2.2 * 16 - 16) / 20
+    side = (plane_size(page)[0] - 2.2 * 16 - 18) / 20
     shifts = np.array([[0, 0], [1, 1], [-1, -1], [1, -1], [-1, 1]])
     errors = np.zeros(5)
     for column, row in ((3, 5), (8, 6), (12, 4), (15, 8), (12, 15)):
-        left, top = 2.2 * 16 + 7 + column * side, 9 + row * side
+        left, top = 2.2 * 16 + 8 + column * side, 10 + row * side
         levels = page.js(
             "const tile = document.createElement('canvas'); tile.width = tile.height = 28;"
             "const context = tile.getContext('2d'), [left, top, side] = arguments;"

@@ -141,9 +141,9 @@ def test_what_is_not_kept_of_an_epoch_is_empty_and_says_so(open_page):
     assert not page["images"].is_enabled()
     assert page.images("samples") == []
     assert page.text("samples") == ""
-    assert page.text("samplesText") == "not kept for earlier epochs"
+    assert page.text("samplesText") == "not recorded for earlier epochs"
     assert [row[1] for row in page.table()[1:]] == 3 * ["–"]
-    assert page.table()[0][0] == "not kept per epoch"
+    assert page.table()[0][0] == "not recorded"
     assert not page.image("error").any()
     assert (page.text("vote"), page.text("bar")) == ("", "")
     assert not page["keep"].is_enabled()
@@ -191,6 +191,16 @@ def test_drawing_pinning_and_pressing_the_plane_return_to_the_trained_model(open
         act()
         assert page.text("epochText") == "Trained"
         np.testing.assert_allclose(page.dots(), KNOWN_CODES, atol=0.02)
+
+
+def test_a_stroke_at_an_earlier_epoch_starts_a_new_drawing(open_page):
+    page = open_page("known")
+    page.draw(*STROKES["1"])
+    expected = page.image("encoded")
+    page.draw(*STROKES["0"])
+    set_epoch(page, 1)
+    page.draw(*STROKES["1"])
+    np.testing.assert_array_equal(page.image("encoded"), expected)
 
 
 def test_the_training_plays_from_the_start_to_the_trained_model(open_page):

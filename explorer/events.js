@@ -17,10 +17,11 @@ function nextExample() {
 
 function takeExample(number, change) {
   const image = imageOf(exampleImages[number], number);
-  pin(image.mean, {image, strokes: [], epsilons: drawEpsilons(), ...change});
+  pin(image.mean, {image, strokes: [], pen: null, epsilons: drawEpsilons(), ...change});
 }
 
-const clearPad = () => set({image: null, strokes: [], epoch: TRAINED, playing: null});
+const clearPad = () =>
+  set({image: null, strokes: [], pen: null, epoch: TRAINED, playing: null});
 
 const placeOnPad = event =>
   [event.offsetX / element("pad").clientWidth, event.offsetY / element("pad").clientHeight];

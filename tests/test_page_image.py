@@ -8,6 +8,7 @@ from helpers import ROOT, trained
 pytest.importorskip("selenium", reason="selenium is not installed")
 from browser import KNOWN_CODES, KNOWN_SIGMA, known_model, needs_browser, other_model
 from scipy.special import expit
+from selenium.webdriver.common.keys import Keys
 
 import explorer.layers
 import vae_mnist
@@ -181,6 +182,17 @@ def test_a_second_finger_does_not_draw(open_page):
     page.touch("touchEnd")
     columns = np.flatnonzero(page.image("encoded").any(axis=0))
     assert np.ptp(columns) < 6  # a vertical line
+
+
+def test_clear_in_the_middle_of_a_stroke_ends_it(open_page):
+    page = open_page("known")
+    chain, move_to = page.pointer("pad")
+    move_to((0.3, 0.3))
+    chain.click_and_hold().perform()
+    page.keys("clear", Keys.ENTER)
+    page.move((0.6, 0.6), "pad")
+    assert not page.image("encoded").any()
+    chain.release().perform()
 
 
 def test_the_pen_is_up_when_the_button_was_released_elsewhere(open_page):

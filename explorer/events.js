@@ -38,7 +38,7 @@ function startStroke(event) {
 function drawTo(event) {
   if (event.pointerId !== state.pen) return;
   if (event.buttons === 0) {  // it was released out of the browser's sight
-    set({pen: null});
+    set({pen: null, strokes: state.strokes.filter(points => points.length > 0)});
     return;
   }
   const strokes = [...state.strokes.slice(0, -1), [...state.strokes.at(-1), placeOnPad(event)]];

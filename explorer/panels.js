@@ -20,11 +20,13 @@ function drawPad() {
 }
 
 function drawStroke(context, width, points) {
+  const [x0, y0] = points[0];
+  disc(context, x0 * width, y0 * width, width / 20, "#fff");  // a line of one point draws nothing
   context.strokeStyle = "#fff";
   context.lineWidth = width / 10;
   context.lineCap = context.lineJoin = "round";
   context.beginPath();
-  for (const [x, y] of [points[0], ...points]) context.lineTo(x * width, y * width);
+  for (const [x, y] of points) context.lineTo(x * width, y * width);
   context.stroke();
 }
 

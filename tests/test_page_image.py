@@ -137,6 +137,8 @@ def test_a_dot_stays_a_dot_and_ink_beyond_the_edge_is_cut(open_page):
     page = open_page("known")
     page.draw([(0.2, 0.2)])
     assert 4 <= np.count_nonzero(page.image("encoded")) <= 25
+    pad = page.image("pad")
+    assert pad[round(0.2 * len(pad)), round(0.2 * len(pad))] == 255
     images = []
     for end in (0.995, 1.2):
         page.click("clear")

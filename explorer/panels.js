@@ -73,9 +73,7 @@ function showDecoded() {
 }
 
 function showReplayed() {
-  const strip = training.strips[stripPlace()], place = replayedPlace();
-  const bytes = strip.subarray(SIZE * place, SIZE * (place + 1));
-  drawPixels(element("decoded"), Float64Array.from(bytes, byte => byte / 255));
+  drawPixels(element("decoded"), reconstructionInStrip(replayedPlace()));
   element("code").textContent = `z = μ at epoch ${training.stripEpochs[stripPlace()]}`;
   element("vote").textContent = "";
   element("bar").replaceChildren();

@@ -49,21 +49,20 @@ def turn_callback(turn):
 
 
 def this_project(images, batch_size, turn):
-    """Train by `vae_mnist.train`, with one validation image."""
+    """Train by `fit` of the project's `VAE`."""
     sys.path.insert(0, str(ROOT))
     import vae_mnist
 
     vae_mnist.keras.utils.set_random_seed(0)
     model = vae_mnist.VAE()
     if turn(None):
-        vae_mnist.train(
-            model,
+        model.fit(
             images,
-            images[:1],
             epochs=sys.maxsize,
             batch_size=batch_size,
             callbacks=[turn_callback(turn)],
-            rng=0,
+            seed=0,
+            verbose=0,
         )
 
 
@@ -73,7 +72,6 @@ def tensorflow_1(images, batch_size):
 
     Its cost is the mean over the images of SE + KL, and its initial weights are those of `glorot`.
     """
-    sys.path.insert(0, str(ROOT / "tests"))
     from original import build_original, v1
 
     original = build_original(listing_cost=False)

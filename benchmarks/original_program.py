@@ -7,11 +7,9 @@ epoch drops the incomplete last batch.
 
 import argparse
 import os
-import sys
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 import matplotlib
 
@@ -22,6 +20,7 @@ import numpy as np
 from original import build_original, v1
 from scipy.stats import norm
 
+MNIST = Path(__file__).resolve().parent.parent / "data" / "mnist.npz"
 BATCH_SIZE = 128
 DISPLAY_STEP = 3
 
@@ -35,12 +34,16 @@ def load(path):
         return x_train[len(x_train) // 12 :], x_test, archive["y_test"]
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--epochs", type=int, default=50)
-    parser.add_argument("--output-dir", type=Path, required=True)
-    arguments = parser.parse_args()
+def main(argv=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, default=MNIST, help="an .npz file of digits")
+    parser.add_argument("--epochs", type=int, default=50, help="passes over the training images")
+    parser.add_argument(
+        "--output-dir", type=Path, default=Path("outputs", "original"), help="for the figures"
+    )
+    arguments = parser.parse_args(argv)
 
     x_train, x_test, y_test = load(arguments.data)
     arguments.output_dir.mkdir(parents=True, exist_ok=True)

@@ -130,7 +130,7 @@ def parse_arguments():
         description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument(
-        "--data", type=Path, default=ROOT / "data" / "mnist_5k.npz", help="an .npz file of digits"
+        "--data", type=Path, default=ROOT / "data" / "mnist.npz", help="an .npz file of digits"
     )
     parser.add_argument("--epochs", type=int, default=10, help="counted epochs of each contender")
     parser.add_argument("--batch-size", type=int, default=128, help="images a step")

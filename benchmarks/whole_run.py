@@ -173,7 +173,7 @@ def main():
     parser.add_argument(
         "--data",
         type=Path,
-        default=HERE.parent / "data" / "mnist_5k.npz",
+        default=HERE.parent / "data" / "mnist.npz",
         help="an .npz file of digits",
     )
     parser.add_argument("--other", type=Path, default=ORIGINAL, help="script to compare with")

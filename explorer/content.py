@@ -14,29 +14,27 @@ IMAGES = 40  # test images to choose from
 STRIP_IMAGES = 10  # of them, whose reconstructions during training are shown
 STRIP_EPOCHS = 51  # with these reconstructions, at most
 CODES = 200_000  # latent codes of all epochs, at most: a long training has fewer images
-NEIGHBOURS = 25  # of a latent code, whose classes are counted
 SAMPLES = 8  # of the Gaussian of an image
-COLLAPSED_KL = 0.05  # nats per image; a KL divergence below it is posterior collapse
 
 
 class Recorder(keras.callbacks.Callback):
     """A Keras callback that keeps what the page shows of the training.
 
     Arguments:
-        images: the first test images, uint8 [count, 784] or [count, 28, 28].
+        images: the first test images, [count, 784] or [count, 28, 28]: bytes, uint8 from 0 to 255,
+            or pixels, floats in [0, 1], which are rounded to bytes.
         labels: their labels [count]. Gaussians and reconstructions are kept for ten of the first
             40 images: the first of each class, then the others in order.
 
     Latent codes, Gaussians and reconstructions are kept before the training and after each epoch,
     losses of the validation images after each epoch. Raises TypeError for images of another type,
-    and ValueError where the recorder of one model is used for another.
+    and ValueError where the recorder of one model is used for another, or for a training without
+    validation images.
     """
 
     def __init__(self, images, labels):
         super().__init__()
-        images = np.asarray(images)
-        if images.dtype != np.uint8:
-            raise TypeError(f"images must be uint8, from 0 to 255, not {images.dtype}")
+        images = to_bytes(images)
         self.x = images.reshape(len(images), -1) / np.float32(255)
         self.strip_images = varied_first(np.ravel(labels)[:IMAGES])[:STRIP_IMAGES]
         self.codes = []  # z_mean [count, 2]
@@ -54,6 +52,8 @@ class Recorder(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         """Keep codes, Gaussians, reconstructions and losses as they are after this epoch."""
+        if "val_loss" not in logs:
+            raise ValueError("the page shows losses of validation images: give fit validation_data")
         self._record()
         losses = {name: logs[f"val_{name}"] for name in ("loss", "reconstruction", "kl")}
         self.losses.append(losses | {"kl_weight": logs["kl_weight"]})
@@ -65,7 +65,20 @@ class Recorder(keras.callbacks.Callback):
         )
         self.codes.append(z_mean)
         self.log_variances.append(z_log_sigma_sq[self.strip_images])
-        self.strips.append(self.model.decode_pixels(z_mean[self.strip_images]))
+        self.strips.append(self.model.decode(z_mean[self.strip_images]))
+
+
+def to_bytes(images):
+    """Return images as uint8 from 0 to 255; floats are pixels in [0, 1]."""
+    images = np.asarray(images)
+    if images.dtype == np.uint8:
+        return images
+    if images.dtype.kind != "f" or not (images.min() >= 0 and images.max() <= 1):
+        raise TypeError(
+            f"images must be bytes, uint8 from 0 to 255, or floats in [0, 1], not {images.dtype} "
+            f"from {images.min():g} to {images.max():g}"
+        )
+    return np.rint(255 * images).astype(np.uint8)
 
 
 def varied_first(labels):
@@ -82,7 +95,7 @@ def image_order(labels, recorder):
     return np.concatenate([recorder.strip_images, np.setdiff1d(order, recorder.strip_images)])
 
 
-def make_page(model, data, recorder=None, *, losses=None, colours, edge):
+def make_page(model, data, recorder=None, *, losses, colours, edge, neighbours, collapsed_kl):
     """Return the page, bytes of HTML.
 
     Arguments:
@@ -90,10 +103,11 @@ def make_page(model, data, recorder=None, *, losses=None, colours, edge):
         data: `name`; the test set, `x_test` uint8 [count, pixels] and `y_test` [count]; `classes`,
             ascending.
         recorder: the `Recorder` of the training, where the page is to show it.
-        losses: means of loss, reconstruction and KL divergence of the test images, in nats. By
-            default they are evaluated, with a fixed seed.
+        losses: means of the test images' "loss", "reconstruction" and "kl", in nats.
         colours: "#rrggbb" for each class.
         edge: the square from -edge to edge is marked.
+        neighbours: of a latent code, whose classes are counted.
+        collapsed_kl: a KL divergence below it, in nats per image, is posterior collapse.
 
     Raises PageError for a model that the page cannot run, and ValueError for a recorder of other
     images than the first of `x_test`.
@@ -112,7 +126,7 @@ def make_page(model, data, recorder=None, *, losses=None, colours, edge):
     check_losses(steps, encoded, x, model)
     z_mean, z_log_sigma_sq = encode(model, data.x_test)
     mean_kl = float(np.mean(kl_divergence(z_mean, z_log_sigma_sq)))
-    loss, reconstruction, kl = losses or evaluate(model, data.x_test, mean_kl)
+    loss, reconstruction, kl = (losses[name] for name in ("loss", "reconstruction", "kl"))
     # The KL divergence is free of noise, so it shows whether `losses` are of the same pixels.
     if not is_close(kl, mean_kl):
         raise PageError(
@@ -127,10 +141,10 @@ def make_page(model, data, recorder=None, *, losses=None, colours, edge):
         "side": side,
         "reconstructionLoss": model.reconstruction_loss,
         "klWeight": float(model.kl_weight),
-        "testLosses": {"loss": loss, "reconstruction": reconstruction, "kl": kl},
-        "collapsed": bool(kl < COLLAPSED_KL),
+        "testLosses": losses,
+        "collapsed": bool(kl < collapsed_kl),
         "edge": edge,
-        "neighbours": NEIGHBOURS,
+        "neighbours": neighbours,
         "samples": SAMPLES,
         "classes": [str(label) for label in data.classes],
         "colours": list(colours),
@@ -152,18 +166,6 @@ def encode(model, images):
         np.concatenate([ops.convert_to_numpy(part) for part in parts])
         for parts in zip(*codes, strict=True)
     )
-
-
-def evaluate(model, images, kl):
-    """Return means of loss, reconstruction and KL divergence of bytes [count, pixels]."""
-    rng = np.random.default_rng(0)
-    losses = []
-    for start in range(0, len(images), 1000):
-        x = images[start : start + 1000] / np.float32(255)
-        reconstruction, _ = model.loss_terms(x, rng.standard_normal((len(x), 2), np.float32))
-        losses.append(ops.convert_to_numpy(reconstruction))
-    mean = float(np.mean(np.concatenate(losses)))
-    return mean + float(model.kl_weight) * kl, mean, kl
 
 
 def training_content(recorder, x_test):

@@ -206,13 +206,11 @@ def check_losses(steps, encoded, x, model):
     name = model.reconstruction_loss
     if name == "squared-error":
         decoded, pixel_losses = raw.clip(0, 1), (raw - x) ** 2 / 2
-    elif name == "cross-entropy":
+    else:  # cross-entropy
         decoded, pixel_losses = expit(raw), np.logaddexp(raw, 0) - raw * x
-    else:
-        raise PageError(f"the page does not know the loss {getattr(name, '__name__', name)}")
     reconstruction_of_model, kl_of_model = model.loss_terms(x, np.zeros_like(z_mean))
     for what, ours, of_model in (
-        ("pixels of a latent code", decoded, model.decode_pixels(z_mean)),
+        ("pixels of a latent code", decoded, model.decode(z_mean)),
         (f"{name} of an image", pixel_losses.sum(axis=1), reconstruction_of_model),
         (
             "KL divergence of an image",

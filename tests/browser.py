@@ -114,7 +114,8 @@ def make_collapsed_page():
     _, data = trained("squared-error")
     recorder = explorer.Recorder(data.x_test[:100], data.y_test[:100])
     model.compile(optimizer=vae_mnist.adam(1e-9), jit_compile=False)
-    vae_mnist.train(model, data.x_train[:200], data.x_validation, epochs=2, callbacks=recorder)
+    settings = {"epochs": 2, "callbacks": [recorder], "verbose": 0}
+    model.fit(data.x_train[:200], validation_data=data.x_validation, **settings)
     return vae_mnist.explorer_page(model, data, recorder)
 
 
@@ -165,6 +166,32 @@ PAGES = {
     "collapsed": make_collapsed_page,
     "other layers": lambda: other_model()[2],
 }
+
+# ---- What is drawn, and what is expected of it ---------------------------------------------------
+
+CIRCLE = [(0.5 + 0.3 * np.sin(t), 0.5 - 0.33 * np.cos(t)) for t in np.linspace(0, 2 * np.pi, 24)]
+STROKES = {
+    "0": [CIRCLE],
+    "1": [[(0.55, 0.15), (0.45, 0.85)]],
+    "3": [
+        [
+            *((0.3, 0.22), (0.42, 0.15), (0.58, 0.15), (0.68, 0.25), (0.66, 0.38), (0.55, 0.46)),
+            *((0.45, 0.48), (0.6, 0.52), (0.7, 0.62), (0.68, 0.76), (0.56, 0.85), (0.42, 0.85)),
+            (0.3, 0.78),
+        ]
+    ],
+    "7": [[(0.2, 0.2), (0.8, 0.2), (0.45, 0.85)]],
+}
+
+
+def vote_of(z, codes, labels, skipped=None):
+    """The sentence of the vote, by brute force."""
+    distances = np.linalg.norm(codes - z, axis=1)
+    if skipped is not None:
+        distances[skipped] = np.inf
+    counts = np.bincount(labels[np.argsort(distances)[:25]])
+    return f"{counts.max()} of the 25 nearest test images are {counts.argmax()}"
+
 
 # ---- What a canvas shows -------------------------------------------------------------------------
 # Recorded from the start of a page, by canvas: what was filled, stroked and written since it was
@@ -401,6 +428,11 @@ class Page:
         below, beside = self.axis_numbers()
         unit = below[1] - below[0]
         return np.array([below[0] + unit * code[0], beside[0] - unit * code[1]]), unit
+
+    def dots_by_colour(self):
+        """The places of the dots, in pixels of the plane; without their darker edges."""
+        radii = [row["path"][-1][3] for row in self.drawn("fill", "base")[1::2]]
+        return self.discs("base", radii[0])
 
     def dots(self):
         """The codes of the dots in the order of their drawing, by the numbers of the axes."""

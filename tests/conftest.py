@@ -1,7 +1,9 @@
 """Fixtures of several files; what they are made of is in helpers.py."""
 
+import contextlib
 import functools
 import gc
+import io
 import os
 import shutil
 import signal
@@ -11,7 +13,9 @@ import sys
 import numpy as np
 import pytest
 
-os.environ["KERAS_BACKEND"] = "jax"  # as a user may have set it
+# As a user may have set them.
+os.environ["KERAS_BACKEND"] = "jax"
+os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=true"
 
 
 def process_settings():
@@ -24,6 +28,7 @@ def process_settings():
 SETTINGS_BEFORE_THE_IMPORT = process_settings()
 
 import helpers  # noqa: E402
+import original_program  # noqa: E402
 
 import vae_mnist  # noqa: E402
 
@@ -40,8 +45,8 @@ def output(tmp_path):
     """An output directory that already holds a file of each name."""
     directory = tmp_path / "old results"
     directory.mkdir()
-    for name in helpers.OUTPUT_FILES:
-        (directory / name).write_text(f"old {name}", encoding="utf-8")
+    for name, content in helpers.OLD.items():
+        (directory / name).write_bytes(content)
     return directory
 
 
@@ -50,7 +55,7 @@ def rejected(output, monkeypatch, capsys):
     """Run the program, which must end before it trains; return the one line of its error."""
 
     def run(*arguments):
-        monkeypatch.setattr(vae_mnist, "train", lambda *args, **kwargs: pytest.fail("it trains"))
+        monkeypatch.setattr(vae_mnist.VAE, "fit", lambda *args, **kwargs: pytest.fail("it trains"))
         before = helpers.contents(output)
         status = helpers.exit_status("--output-dir", output, *arguments)
         out, err = capsys.readouterr()
@@ -66,15 +71,14 @@ def rejected(output, monkeypatch, capsys):
 
 @pytest.fixture(scope="session")
 def digits():
-    """A few of the bundled digits, as a dict with KEYS."""
-    with np.load(helpers.BUNDLED) as archive:
-        return {key: archive[key][: 240 if "train" in key else 60] for key in helpers.KEYS}
+    """A few digits, as a dict with KEYS."""
+    return helpers.slice_of_mnist(240, 60)
 
 
 @pytest.fixture(scope="session")
 def data():
-    """The bundled digits, loaded by the script."""
-    return vae_mnist.load_data(helpers.BUNDLED)
+    """Some thousand digits, as `load_data` returns them."""
+    return helpers.some_digits()
 
 
 @pytest.fixture(scope="session")
@@ -101,60 +105,61 @@ def model():
 
 
 @pytest.fixture
-def train(data):
-    """Train a model on 60 images; arguments of `train` and `compile` can be replaced."""
+def fit(data):
+    """Train a model on 60 images; arguments of `fit` and `compile` can be replaced.
 
-    def train(
-        model,
-        optimizer=None,
-        jit_compile=False,
-        x_train=data.x_train[:60],
-        x_validation=data.x_validation[:20],
-        **changes,
-    ):
-        model.compile(optimizer=optimizer or vae_mnist.adam(), jit_compile=jit_compile)
-        settings = {"epochs": 1, "batch_size": 20, "rng": 0} | changes
-        return vae_mnist.train(model, x_train, x_validation, **settings)
+    By default with plain steps: Adam's take most of the time of a short training.
+    """
 
-    return train
+    def fit(model, optimizer=None, jit_compile=False, x=data.x_train[:60], **changes):
+        optimizer = optimizer or vae_mnist.keras.optimizers.SGD(0.001)
+        model.compile(optimizer=optimizer, jit_compile=jit_compile)
+        settings = {"epochs": 1, "batch_size": 20, "seed": 0, "verbose": 0}
+        settings["validation_data"] = data.x_validation[:20]
+        return model.fit(x, **settings | changes)
 
-
-FINISHED = {
-    "epochs": 40,
-    "batch-size": 20,
-    "learning-rate": 0.002,
-    "seed": 11,
-    "kl-weight": 0.5,
-    "reconstruction-loss": "cross-entropy",
-}
+    return fit
 
 
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory, small_file):
     """The directory of a run on the few digits with FINISHED, where no option has its default."""
     directory = tmp_path_factory.mktemp("finished") / "größe" / "ディレクトリ"
-    options = [f"--{name}={value}" for name, value in FINISHED.items()]
+    options = [f"--{name}={value}" for name, value in helpers.FINISHED.items()]
     assert helpers.exit_status("--data", small_file, "--output-dir", directory, *options) == 0
     return directory
 
 
 @pytest.fixture(scope="session")
 def default_runs(tmp_path_factory):
-    """Two runs of the script without a network, side by side, as a user makes them.
+    """Two runs of the script on some thousand digits, side by side, as a user makes them.
 
     The second has no folder of the page beside it. For each its status, output, errors, directory.
     """
-    alone = tmp_path_factory.mktemp("alone")
-    shutil.copy(helpers.SCRIPT, alone)
-    shutil.copytree(helpers.BUNDLED.parent, alone / helpers.BUNDLED.parent.name)
+    folder = tmp_path_factory.mktemp("runs")
+    digits = folder / "digits.npz"
+    np.savez(digits, **helpers.slice_of_mnist(4000, 1000))
+    shutil.copy(helpers.SCRIPT, folder)
+    notebook = {"MPLBACKEND": "module://backend_of_a_notebook"}  # that is not installed here
     runs = []
-    for script in (helpers.SCRIPT, alone / helpers.SCRIPT.name):
-        directory = tmp_path_factory.mktemp("run") / "output"
-        options = ["--epochs", 3, "--output-dir", directory]
-        environment = helpers.OFFLINE | {"KERAS_HOME": str(directory.parent)}
-        environment["MPLBACKEND"] = "module://backend_of_a_notebook"  # that is not installed here
-        runs.append((helpers.start(script, *options, **environment), directory))
+    for script in (helpers.SCRIPT, folder / helpers.SCRIPT.name):
+        directory = folder / f"output {len(runs)}"
+        options = ["--data", digits, "--epochs", 3, "--output-dir", directory]
+        runs.append((helpers.start(script, *options, **notebook), directory))
     return [(*helpers.finish(process), directory) for process, directory in runs]
+
+
+@pytest.fixture(scope="session")
+def original_run(tmp_path_factory):
+    """The output and the directory of four epochs of the original program."""
+    folder = tmp_path_factory.mktemp("original")
+    np.savez(folder / "digits.npz", **helpers.slice_of_mnist(2000, 500))
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+        original_program.main(
+            ["--data", str(folder / "digits.npz"), "--epochs", "4", "--output-dir", str(folder)]
+        )
+    return output.getvalue(), folder
 
 
 # ---- The page in a browser -----------------------------------------------------------------------

@@ -9,13 +9,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import vae_mnist
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "vae_mnist.py"
-BUNDLED = ROOT / "data" / "mnist_5k.npz"
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 IDX_NAMES = {
     "x_train": "train-images-idx3-ubyte",
@@ -36,7 +36,7 @@ OUTPUT_FILES = (
 )
 LOSS_NAMES = ("loss", "reconstruction", "kl")
 LOG_NAMES = (*LOSS_NAMES, "kl_weight", *(f"val_{name}" for name in LOSS_NAMES))
-OFFLINE = {"https_proxy": "http://127.0.0.1:9"}  # nothing listens at the discard port
+OLD = {name: f"old {name}".encode() for name in OUTPUT_FILES}  # of an earlier run
 
 # ---- The script as a program ---------------------------------------------------------------------
 
@@ -80,6 +80,28 @@ def contents(directory):
 # ---- Data sets -----------------------------------------------------------------------------------
 
 
+@functools.cache
+def mnist():
+    """Return the full MNIST in the layout of Keras, a dict with KEYS."""
+    with np.load(ROOT / "data" / "mnist.npz") as archive:
+        return {key: archive[key] for key in KEYS}
+
+
+def slice_of_mnist(train, test):
+    """Return the first training and test images of MNIST with their labels, a dict with KEYS."""
+    return {key: array[: train if "train" in key else test] for key, array in mnist().items()}
+
+
+@functools.cache
+def some_digits():
+    """Return 3,667 training, 333 validation and 1,000 test images of MNIST."""
+    digits = slice_of_mnist(4000, 1000)
+    x, x_test = (digits[key].reshape(-1, 784) for key in ("x_train", "x_test"))
+    y, y_test = digits["y_train"], digits["y_test"]
+    sets = (x[333:], y[333:], x[:333], y[:333], x_test, y_test)
+    return vae_mnist.Data("MNIST", *sets, classes=np.arange(10))
+
+
 def write_idx(directory, arrays, compress=False):
     """Write the four IDX files of `arrays`, a dict with KEYS, and return the directory."""
     directory.mkdir(parents=True, exist_ok=True)
@@ -97,13 +119,30 @@ def write_idx(directory, arrays, compress=False):
 
 @functools.cache
 def trained(reconstruction_loss):
-    """Return a small model and the bundled digits it is trained on; with squared error, well."""
-    data = vae_mnist.load_data(BUNDLED)
+    """Return a small model and the digits it is trained on; with squared error, well."""
+    data = some_digits()
     vae_mnist.keras.utils.set_random_seed(0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(vae_mnist, "HIDDEN_SIZE", 64)
         model = vae_mnist.VAE(reconstruction_loss=reconstruction_loss)
     epochs = 20 if reconstruction_loss == "squared-error" else 1
     model.compile(optimizer=vae_mnist.adam(), jit_compile=False)
-    vae_mnist.train(model, data.x_train, data.x_validation, epochs=epochs, rng=0)
+    model.fit(data.x_train, epochs=epochs, seed=0, verbose=0)
     return model, data
+
+
+def losses_of(model, images):
+    """Return the mean losses of images as `evaluate` names them, without its compilation."""
+    reconstruction, kl = (float(np.mean(terms)) for terms in model.image_losses(images))
+    loss = reconstruction + model.kl_weight * kl
+    return {"loss": loss, "reconstruction": reconstruction, "kl": kl}
+
+
+FINISHED = {  # the options of a run, none of which has its default
+    "epochs": 40,
+    "batch-size": 20,
+    "learning-rate": 0.002,
+    "seed": 11,
+    "kl-weight": 0.5,
+    "reconstruction-loss": "cross-entropy",
+}

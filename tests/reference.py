@@ -83,30 +83,25 @@ class Reference:
             variance += 0.001 * (gradient**2 - variance)
             weights -= rate * mean / (np.sqrt(variance) + 1e-8)
 
-    def train(
-        self, images, validation_images, *, epochs, batch_size, learning_rate, rng, kl_weights=None
-    ):
-        """Return the logs of each epoch as lists by name; `kl_weights` are those of a warm-up.
+    def train(self, images, draws, learning_rate=0.001, validation=None, kl_weights=None):
+        """Return the logs of each epoch as lists by name.
 
-        Each draw is made from `rng` in the order that test_run.py states.
+        `draws` are the order and the noise of each epoch, `validation` images and their noise,
+        `kl_weights` those of a warm-up.
         """
         history = {}
-        steps = len(images) // batch_size
-        validation_epsilon = rng.standard_normal((len(validation_images), 2), dtype=np.float32)
-        for epoch in range(epochs):
+        for epoch, (order, epsilon) in enumerate(draws):
             if kl_weights is not None:
                 self.kl_weight = kl_weights[epoch]
-            order = rng.permutation(len(images))
-            epsilon = rng.standard_normal((steps, batch_size, 2), dtype=np.float32)
             rows = []
-            for step in range(steps):
-                batch = images[order[step * batch_size : (step + 1) * batch_size]]
-                rows.append(self.losses(batch, epsilon[step]))
-                self.step(batch, epsilon[step], learning_rate)
+            for indices, noise in zip(np.asarray(order), np.asarray(epsilon), strict=True):
+                rows.append(self.losses(images[indices], noise))
+                self.step(images[indices], noise, learning_rate)
             logs = {name: np.mean([row[name] for row in rows]) for name in rows[0]}
             logs["kl_weight"] = self.kl_weight
-            validation = self.losses(validation_images, validation_epsilon)
-            logs |= {f"val_{name}": value for name, value in validation.items()}
+            if validation is not None:
+                after = self.losses(*validation)
+                logs |= {f"val_{name}": value for name, value in after.items()}
             for name, value in logs.items():
                 history.setdefault(name, []).append(value)
         return history

@@ -1,25 +1,20 @@
-"""Data sets: what is read and rejected, and how MNIST is downloaded."""
+"""Data sets: what is read, what is rejected, and which images are held out."""
 
 import hashlib
-import http.server
-import inspect
 import pickle
 import shutil
-import socket
-import tempfile
-import threading
-import urllib.request
 import zipfile
+from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import BUNDLED, IDX_NAMES, KEYS, contents, write_idx
+from helpers import IDX_NAMES, KEYS, mnist, write_idx
 
 import vae_mnist
 
-NEEDED = "whole numbers from 0 to 255, not all 0 or 1, with 28 x 28 = 784 an image"
+NEEDED = "bytes, whole numbers from 0 to 255, or pixels, floats from 0 to 1 (bytes / 255), with "
+NEEDED += "28 x 28 = 784 an image"
 
 # ---- Good data -----------------------------------------------------------------------------------
 
@@ -36,7 +31,7 @@ def test_every_file_format_gives_the_same_split(kind, tmp_path, digits, small_fi
     np.testing.assert_array_equal(data.y_train, digits["y_train"][20:])
     np.testing.assert_array_equal(data.x_test, digits["x_test"].reshape(60, 784))
     np.testing.assert_array_equal(data.y_test, digits["y_test"])
-    assert data.name == str(source)
+    assert data.name == source.name
 
 
 def test_the_classes_are_those_of_all_images(tmp_path, digits):
@@ -45,56 +40,78 @@ def test_the_classes_are_those_of_all_images(tmp_path, digits):
     assert vae_mnist.load_data(tmp_path / "digits.npz").classes.tolist() == list(range(7))
 
 
-def test_the_bundled_set_has_the_layout_of_keras_and_500_images_of_each_digit():
-    with np.load(BUNDLED) as archive:
-        arrays = dict(archive)
-    shapes = [(4000, 28, 28), (4000,), (1000, 28, 28), (1000,)]
-    assert {key: array.shape for key, array in arrays.items()} == dict(
+def test_the_default_is_the_whole_mnist():
+    data = vae_mnist.load_data(vae_mnist.parse_arguments([]).data)
+    assert data.name == "MNIST"
+    images = np.concatenate([data.x_validation, data.x_train])
+    labels = np.concatenate([data.y_validation, data.y_train])
+    assert (len(data.x_train), len(data.x_validation), len(data.x_test)) == (55_000, 5_000, 10_000)
+    header = np.array([0x803, 60_000, 28, 28], ">u4").tobytes()
+    # Of the file train-images-idx3-ubyte, as it has been distributed since 1998.
+    assert hashlib.md5(header + images.tobytes()).hexdigest() == "6bbc9ace898e44ae57da46a324031adb"
+    counts = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    np.testing.assert_array_equal(np.bincount(labels), counts)
+    np.testing.assert_array_equal(data.y_test[:10], [7, 2, 1, 0, 4, 1, 4, 9, 5, 9])
+
+
+def test_the_file_of_mnist_has_the_layout_of_keras():
+    shapes = [(60_000, 28, 28), (60_000,), (10_000, 28, 28), (10_000,)]
+    assert {key: array.shape for key, array in mnist().items()} == dict(
         zip(KEYS, shapes, strict=True)
     )
-    assert {array.dtype for array in arrays.values()} == {np.dtype(np.uint8)}
-    np.testing.assert_array_equal(np.bincount(arrays["y_train"]), 10 * [400])
-    np.testing.assert_array_equal(np.bincount(arrays["y_test"]), 10 * [100])
+    assert {array.dtype for array in mnist().values()} == {np.dtype(np.uint8)}
 
 
-def kaggle(directory):
+def test_where_the_file_of_mnist_is_missing_one_line_says_so(monkeypatch, tmp_path):
+    missing = tmp_path / "data" / "mnist.npz"
+    with pytest.raises(vae_mnist.InputError) as error:
+        vae_mnist.load_data(missing)
+    assert str(error.value) == (
+        f"{missing}: cannot be read (no such file or directory); give an .npz file in Keras' "
+        "layout or the directory of the four IDX files"
+    )
+
+
+def test_idx_files_are_found_under_the_names_that_kaggle_gives_them(digits, tmp_path):
     """A dot in each name, and beside each file a folder, of MNIST's name, that holds it again."""
+    directory = write_idx(tmp_path / "idx", digits)
     for path in list(directory.iterdir()):
         dotted = path.rename(path.with_name(path.name.replace("-idx", ".idx")))
         path.mkdir()
         shutil.copy(dotted, path / path.name)
-    return directory
-
-
-def torchvision(directory):
-    raw = directory.parent / "root" / "FashionMNIST" / "raw"
-    raw.parent.mkdir(parents=True)
-    shutil.move(directory, raw)
-    for path in list(raw.iterdir()):
-        path.with_name(f"{path.name}.gz").write_bytes(b"the archive that it leaves beside it")
-    return raw.parent.parent
-
-
-def torchvision_one_set(directory):
-    return torchvision(directory) / "FashionMNIST"
-
-
-@pytest.mark.parametrize("arrange", [kaggle, torchvision, torchvision_one_set])
-def test_idx_files_are_found_where_others_leave_them(arrange, digits, tmp_path):
-    directory = arrange(write_idx(tmp_path / "idx", digits))
     np.testing.assert_array_equal(
         vae_mnist.load_data(directory).x_test, digits["x_test"].reshape(60, 784)
     )
 
 
-def test_one_of_several_data_sets_in_a_folder_has_to_be_given(digits, tmp_path):
-    root = torchvision(write_idx(tmp_path / "idx", digits))
-    shutil.copytree(root / "FashionMNIST", root / "MNIST")
-    with pytest.raises(vae_mnist.InputError) as error:
-        vae_mnist.load_data(root)
-    sets = [str(root / name / "raw") for name in ("FashionMNIST", "MNIST")]
-    assert str(error.value) == f"{root}: holds several data sets; give one of {', '.join(sets)}"
-    assert len(vae_mnist.load_data(sets[0]).x_test) == 60
+def test_a_plain_idx_file_is_read_before_a_compressed_one(digits, tmp_path, monkeypatch):
+    directory = write_idx(
+        tmp_path / "idx", digits | {"y_test": 0 * digits["y_test"]}, compress=True
+    )
+    write_idx(directory, digits)
+    glob = Path.glob  # whose order depends on the file system
+    monkeypatch.setattr(Path, "glob", lambda *where: sorted(glob(*where), reverse=True))
+    np.testing.assert_array_equal(vae_mnist.load_data(directory).y_test, digits["y_test"])
+
+
+def test_pixels_in_a_file_are_rounded_to_bytes(digits, tmp_path):
+    pixels = {key: digits[key] / np.float32(256) for key in ("x_train", "x_test")}
+    np.savez(tmp_path / "pixels.npz", **digits | pixels)
+    data = vae_mnist.load_data(tmp_path / "pixels.npz")
+    expected = np.floor(digits["x_test"] * (255 / 256) + 0.5)
+    np.testing.assert_array_equal(data.x_test, expected.reshape(60, 784))
+
+
+def test_of_a_test_set_sorted_by_class_the_first_images_are_of_all_classes(digits, tmp_path):
+    order = np.argsort(digits["y_test"], kind="stable")
+    by_class = {key: digits[key][order] for key in ("x_test", "y_test")}
+    by_class = {key: np.repeat(array, 5, axis=0) for key, array in by_class.items()}
+    np.savez(tmp_path / "sorted.npz", **digits | by_class)
+    data = vae_mnist.load_data(tmp_path / "sorted.npz")
+    assert len(set(data.y_test[:10])) > 4
+    pairs = sorted(zip(map(bytes, data.x_test), data.y_test, strict=True))
+    images = by_class["x_test"].reshape(-1, 784)
+    assert pairs == sorted(zip(map(bytes, images), by_class["y_test"], strict=True))
 
 
 @pytest.mark.parametrize(("count", "held_out"), [(2, 1), (23, 1), (24, 2)])
@@ -132,9 +149,9 @@ def test_a_home_directory_is_expanded(small_file, tmp_path, monkeypatch):
 
 FORMS = {
     "of another type": lambda images: images.astype(">i8"),
-    "of floats, as scikit-learn gives them": lambda images: images.astype(float),
     "lists": lambda images: images.tolist(),
     "a tensor": tf.constant,
+    "28 x 28": lambda images: images.reshape(-1, 28, 28),
     "28 x 28 x 1": lambda images: images.reshape(-1, 28, 28, 1),
 }
 
@@ -146,16 +163,27 @@ def test_images_of_every_usual_form_are_the_same_bytes(change, data):
     np.testing.assert_array_equal(images, data.x_test[:20])
 
 
-def test_no_image_needs_a_pixel_above_2():
-    assert vae_mnist.check_images(np.full((1, 784), 2)).max() == 2
+@pytest.mark.parametrize("kind", ["float16", "float32", "float64"])
+def test_floats_from_0_to_1_are_pixels(kind, data):
+    pixels = (data.x_test[:20] / 255).astype(kind)
+    images = vae_mnist.check_images(pixels.reshape(-1, 28, 28))
+    assert images.dtype == np.float32
+    np.testing.assert_array_equal(images, pixels.astype(np.float32))
 
 
 BAD_IMAGES = {
-    "bits": (lambda images: images // 128, "uint8 of shape (20, 784) from 0 to 1;"),
     "booleans": (lambda images: images > 127, "bool of shape (20, 784);"),
     "one above 255": (lambda images: images.astype(int) + (images == 255), "from 0 to 256;"),
     "one below 0": (lambda images: images.astype(int) - (images == 0), "from -1 to 255;"),
-    "a fraction": (lambda images: images + 0.5 * (images == 3), "float64 of shape (20, 784) from"),
+    "bytes as floats": (
+        lambda images: images.astype(float),
+        "float64 of shape (20, 784) from 0 to",
+    ),
+    "a float above 1": (
+        lambda images: images / 254,
+        "float64 of shape (20, 784) from 0 to 1.00394",
+    ),
+    "a float below 0": (lambda images: images / 127.5 - 1, "from -1 to 1;"),
     "no numbers": (lambda images: images * np.float32("nan"), "from nan to nan;"),
     "text": (lambda images: images.astype(str), "<U3 of shape (20, 784);"),
     "none": (lambda images: images[:0], "uint8 of shape (0, 784);"),
@@ -167,6 +195,7 @@ BAD_IMAGES = {
         "shape (20, 28, 28, 3) from",
     ),
     "the count last": (lambda images: images.reshape(-1, 28, 28).T, "shape (28, 28, 20) from"),
+    "a data set": (lambda images: tf.data.Dataset.from_tensors(images), "object of shape ();"),
 }
 
 
@@ -260,11 +289,13 @@ BAD_DATA = {
     ),
     "a directory without any": (
         lambda tmp_path, digits: tmp_path,  # but for the output directory
-        "has no train-images-idx3-ubyte; give all four IDX files, plain or .gz; it holds ['old ",
+        "has no train-images-idx3-ubyte; give the folder of all four IDX files, plain or .gz; it "
+        "holds ['old ",
     ),
     "a directory without one file": (
         without_a_file,
-        "has no t10k-labels-idx1-ubyte; give all four IDX files, plain or .gz; it holds "
+        "has no t10k-labels-idx1-ubyte; give the folder of all four IDX files, plain or .gz; it "
+        "holds "
         "['t10k-images-idx3-ubyte', 'train-images-idx3-ubyte', 'train-labels-idx1-ubyte']",
     ),
     "a corrupt gzip file": (
@@ -303,10 +334,10 @@ BAD_DATA = {
         changed(x_test=lambda images: images[:, :27]),
         f"test set: images are uint8 of shape (60, 27, 28) from 0 to 255; they must be {NEEDED}",
     ),
-    "pixels in [0, 1]": (
-        changed(x_train=lambda images: images / 255),
-        f"training set: images are float64 of shape (240, 28, 28) from 0 to 1; they must "
-        f"be {NEEDED}",
+    "floats above 1": (
+        changed(x_train=lambda images: images.astype(float)),
+        f"training set: images are float64 of shape (240, 28, 28) from 0 to 255; they must be "
+        f"{NEEDED}",
     ),
     "fewer labels than images": (
         changed(y_test=lambda labels: labels[:-1]),
@@ -329,148 +360,3 @@ def test_bad_data_is_rejected_in_one_line(make, culprit, tmp_path, digits, rejec
 def test_the_trap_of_the_pickle_tests_works(tmp_path):
     pickle.loads(pickle.dumps(Trap(tmp_path / "sprung"))).close()
     assert (tmp_path / "sprung").exists()
-
-
-# ---- MNIST from the network ----------------------------------------------------------------------
-
-
-@pytest.fixture
-def mnist(small_file):
-    """The bytes of a file that stands for the full MNIST."""
-    return small_file.read_bytes()
-
-
-@pytest.fixture
-def cache(tmp_path, monkeypatch, mnist):
-    """An empty cache of Keras, and no proxy on the way to the test's server."""
-    monkeypatch.setattr(urllib.request, "_opener", None)  # it keeps the proxies of its first use
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(vae_mnist, "MNIST_SHA256", hashlib.sha256(mnist).hexdigest())
-    monkeypatch.setattr(vae_mnist, "MNIST_URL", "http://127.0.0.1:9/mnist.npz")  # none listens
-    (tmp_path / "keras").mkdir()
-    return tmp_path / "keras" / "datasets"
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    """Sends the server's `body`, if any, and holds the connection when bytes are `withheld`."""
-
-    def do_GET(self):
-        self.server.requests += 1
-        if self.server.body is not None:
-            self.send_response(200)
-            self.send_header("Content-Length", len(self.server.body) + self.server.withheld)
-            self.end_headers()
-            self.wfile.write(self.server.body)
-        if self.server.withheld:
-            self.server.end.wait(30)
-
-    def log_message(self, *args):
-        pass
-
-
-@pytest.fixture
-def server(cache, monkeypatch, mnist):
-    """A server of the file at MNIST_URL."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.body, server.withheld, server.requests = mnist, 0, 0
-        server.end = threading.Event()
-        threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}/mnist.npz"
-        monkeypatch.setattr(vae_mnist, "MNIST_URL", url)
-        yield server
-        server.end.set()
-        server.shutdown()
-
-
-def assert_bundled(capsys, why):
-    """The data are the bundled digits, and one line says why."""
-    data = vae_mnist.load_data()
-    assert data.name == "MNIST, 5,000 bundled digits"
-    assert len(data.x_test) == 1000
-    err = capsys.readouterr().err
-    assert err.startswith("note: MNIST could not be downloaded (")
-    assert why in err
-    assert err.endswith("with --data.\n")
-    assert err.count("\n") == 1
-
-
-def test_mnist_is_the_file_that_keras_downloads():
-    source = inspect.getsource(keras.datasets.mnist.load_data)
-    folder, _, name = vae_mnist.MNIST_URL.rpartition("/")
-    for text in (f'"{folder}/"', name, f'"{vae_mnist.MNIST_SHA256}"'):
-        assert text in source
-
-
-def test_mnist_is_downloaded_once(cache, server, mnist, digits, capsys):
-    for _ in range(2):
-        data = vae_mnist.load_data()
-        assert data.name == "MNIST"
-        np.testing.assert_array_equal(data.x_test, digits["x_test"].reshape(60, 784))
-    assert server.requests == 1
-    assert capsys.readouterr().out == f"downloading MNIST, 11 MB\nwrote {cache / 'mnist.npz'}\n"
-    assert contents(cache) == {"mnist.npz": mnist}
-    assert socket.getdefaulttimeout() is None
-
-
-def test_a_damaged_cache_is_downloaded_again(cache, server, mnist):
-    cache.mkdir()
-    (cache / "mnist.npz").write_bytes(mnist[:-5])
-    assert vae_mnist.load_data().name == "MNIST"
-    assert contents(cache) == {"mnist.npz": mnist}
-
-
-def test_wrong_bytes_are_rejected_by_the_checksum_and_not_kept(cache, server, mnist, capsys):
-    server.body = mnist[:-1] + b"!"
-    assert_bundled(capsys, "the file is corrupted: its SHA-256 is wrong")
-    assert not cache.exists()
-
-
-def test_without_a_network_the_bundled_digits_are_used(cache, capsys):
-    assert_bundled(capsys, "Connection refused")
-
-
-@pytest.mark.parametrize("sent", [None, 1000], ids=["never answers", "stalls"])
-def test_a_server_that_never_answers_or_stalls_is_left(
-    sent, cache, server, mnist, monkeypatch, capsys
-):
-    assert vae_mnist.SERVER_PATIENCE == 5
-    monkeypatch.setattr(vae_mnist, "SERVER_PATIENCE", 0.5)
-    server.body, server.withheld = mnist[:sent] if sent else None, 1000
-    assert_bundled(capsys, "no answer in 0.5 s")
-    assert not cache.exists()
-
-
-def test_a_home_that_cannot_be_written_moves_the_cache(server, mnist, monkeypatch, tmp_path):
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "missing" / "home"))
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    assert vae_mnist.load_data().name == "MNIST"
-    assert contents(tmp_path / ".keras" / "datasets") == {"mnist.npz": mnist}
-
-
-def test_without_a_place_for_a_cache_the_download_is_used_all_the_same(
-    server, monkeypatch, tmp_path, capsys, digits
-):
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "file" / "home"))
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "file"))
-    data = vae_mnist.load_data()
-    assert data.name == "MNIST"
-    np.testing.assert_array_equal(data.x_test, digits["x_test"].reshape(60, 784))
-    cached = tmp_path / "file" / ".keras" / "datasets" / "mnist.npz"
-    assert capsys.readouterr().err == (
-        f"note: {cached} cannot be written (Not a directory): the next run downloads MNIST again.\n"
-    )
-
-
-def test_without_a_network_and_the_bundled_digits_it_says_what_to_give(
-    cache, monkeypatch, tmp_path, capsys
-):
-    monkeypatch.setattr(vae_mnist, "BUNDLED_DIGITS", tmp_path / "mnist_5k.npz")
-    with pytest.raises(vae_mnist.InputError) as error:
-        vae_mnist.load_data()
-    assert str(error.value).startswith("MNIST could not be downloaded (")
-    assert str(error.value).endswith(
-        "mnist_5k.npz is missing; give its mnist.npz or the directory of its four IDX files with "
-        "--data"
-    )

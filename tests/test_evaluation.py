@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from helpers import LOSS_NAMES
 from reference import Reference
 
 import vae_mnist
@@ -26,71 +27,75 @@ def epsilon():
 # ---- Losses --------------------------------------------------------------------------------------
 
 
+def evaluate(model, images, **options):
+    return model.evaluate(images, return_dict=True, verbose=0, **options)
+
+
 def test_each_image_has_its_losses(model, reference, images, epsilon):
-    reconstruction, kl = vae_mnist.image_losses(model, images, epsilon)
+    reconstruction, kl = model.image_losses(images, epsilon)
     expected = [reference.losses(images[[i]], epsilon[[i]]) for i in range(60)]
     np.testing.assert_allclose(reconstruction, [row["reconstruction"] for row in expected], 1e-5)
     np.testing.assert_allclose(kl, [row["kl"] for row in expected], 1e-4)
 
 
-def test_more_images_than_a_batch_have_the_mean_of_all(model, reference, data):
-    images = np.concatenate([data.x_test, data.x_train[:501]])
-    epsilon = np.random.default_rng(0).standard_normal((1501, 2))
-    losses = vae_mnist.evaluate(model, images, epsilon)
-    assert losses._asdict() == pytest.approx(reference.losses(images, epsilon), rel=1e-5)
-    assert all(type(value) is float for value in losses)
+def test_the_losses_of_a_set_are_the_means_of_all_its_images(model, reference, data):
+    images = np.concatenate([data.x_test, data.x_train[:501]])  # a batch, and half of one
+    losses = evaluate(model, images, seed=3)
+    noise = vae_mnist.evaluation_noise(1501, 2, seed=3)
+    assert losses == pytest.approx(reference.losses(images, noise), rel=1e-5)
+    assert all(type(value) is float for value in losses.values())
 
 
-@pytest.mark.parametrize(("count", "expected"), [(1, [1]), (1001, [1000, 1]), (3000, 3 * [1000])])
-def test_no_more_than_a_thousand_images_are_evaluated_at_once(count, expected):
-    numbers = np.arange(count)
-    parts = [numbers[batch] for batch in vae_mnist.batches(count)]
-    assert [len(part) for part in parts] == expected
-    np.testing.assert_array_equal(np.concatenate(parts), numbers)
+def test_without_names_the_losses_are_a_list_as_keras_gives_it(model, images):
+    expected = evaluate(model, images, seed=0)
+    losses = model.evaluate(images, seed=0, verbose=0)
+    assert losses == [expected[name] for name in LOSS_NAMES]
 
 
-def test_without_noise_given_it_is_drawn_from_the_seed_of_keras(model, images):
-    losses = []
-    for seed in (1, 1, 2):
-        keras.utils.set_random_seed(seed)
-        losses.append(vae_mnist.evaluate(model, images))
-    assert losses[0] == losses[1]
-    assert losses[0] != losses[2]
-    assert losses[2] != vae_mnist.evaluate(model, images)  # it draws anew
+def test_no_more_images_than_a_batch_are_evaluated_at_once(model, data, monkeypatch):
+    sizes = []
+    loss_terms = model.loss_terms
 
-
-def test_the_noise_that_is_drawn_is_standard_normal(monkeypatch, model, data):
-    drawn = []
-
-    def record(x, epsilon, training=False):
-        drawn.append(epsilon)
-        return np.zeros(len(x)), np.zeros(len(x))
+    def record(x, *options):
+        sizes.append(len(x))
+        return loss_terms(x, *options)
 
     monkeypatch.setattr(model, "loss_terms", record)
-    vae_mnist.evaluate(model, np.tile(data.x_test, (20, 1)))
-    noise = np.concatenate(drawn)
-    assert (noise.shape, noise.dtype) == ((20_000, 2), np.float32)
-    assert np.abs(noise.mean(axis=0)).max() < 5 / np.sqrt(20_000)
-    np.testing.assert_allclose(np.cov(noise.T), np.eye(2), atol=0.05)
+    monkeypatch.setattr(vae_mnist, "EVALUATION_BATCH_SIZE", 25)
+    reconstruction, _ = model.image_losses(data.x_test[:60])
+    assert sizes == [25, 25, 10]
+    assert len(reconstruction) == 60
+
+
+@pytest.mark.parametrize("losses", [evaluate, vae_mnist.VAE.image_losses])
+def test_without_noise_given_it_is_drawn_from_the_seed_of_keras(losses, model, images):
+    found = []
+    for seed in (1, 1, 2):
+        keras.utils.set_random_seed(seed)
+        found.append(str(losses(model, images)))
+    assert found[0] == found[1]
+    assert found[0] != found[2]
+    assert found[2] != str(losses(model, images))  # it draws anew
 
 
 def test_an_epsilon_of_zero_gives_the_losses_of_z_mean(model, reference, images):
-    losses = vae_mnist.evaluate(model, images, epsilon=0)
-    assert losses._asdict() == pytest.approx(reference.losses(images, 0), rel=1e-5)
+    reconstruction, _ = model.image_losses(images, epsilon=0)
+    expected = reference.losses(images, 0)["reconstruction"]
+    assert np.mean(reconstruction) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(59, 2), (60, 1), (2,)])
 def test_noise_of_another_shape_is_rejected(shape, model, images):
-    with pytest.raises(ValueError, match=r"cannot be broadcast; it must be 0 or \(60, 2\)"):
-        vae_mnist.evaluate(model, images, np.zeros(shape))
+    with pytest.raises(ValueError, match=r"epsilon must be 0 or of the shape \(60, 2\), not \("):
+        model.image_losses(images, np.zeros(shape))
 
 
-def test_a_changed_loss_is_evaluated_as_it_is_now(model, images, epsilon):
-    model.reconstruction_loss = "cross-entropy"
+def test_a_changed_kl_weight_is_evaluated_as_it_is_now(model, images):
+    evaluate(model, images)
     model.kl_weight = 3.0
-    changed = Reference(model.get_weights(), "cross-entropy", kl_weight=3)
-    losses = vae_mnist.evaluate(model, images, epsilon)
-    assert losses._asdict() == pytest.approx(changed.losses(images, epsilon), rel=1e-5)
+    changed = Reference(model.get_weights(), kl_weight=3)
+    expected = changed.losses(images, vae_mnist.evaluation_noise(60, 2, seed=0))
+    assert evaluate(model, images, seed=0) == pytest.approx(expected, rel=1e-5)
 
 
 # ---- Latent codes --------------------------------------------------------------------------------
@@ -98,9 +103,7 @@ def test_a_changed_loss_is_evaluated_as_it_is_now(model, images, epsilon):
 
 def test_the_latent_codes_are_those_of_the_reference(model, reference, data):
     images = np.concatenate([data.x_test, data.x_train[:501]])  # more than a batch
-    for values, expected in zip(
-        vae_mnist.encode(model, images), reference.encode(images), strict=True
-    ):
+    for values, expected in zip(model.encode(images), reference.encode(images), strict=True):
         assert type(values) is np.ndarray
         np.testing.assert_allclose(values, expected, atol=1e-5)
 
@@ -108,22 +111,30 @@ def test_the_latent_codes_are_those_of_the_reference(model, reference, data):
 @pytest.mark.parametrize("shape", [(784,), (28, 28)])
 def test_a_single_image_has_one_latent_code_and_one_loss(shape, model, reference, images, epsilon):
     image = images[5].reshape(shape)
-    z_mean, _ = vae_mnist.encode(model, image)
+    z_mean, _ = model.encode(image)
     np.testing.assert_allclose(z_mean, reference.encode(images[5:6])[0], atol=1e-5)
-    losses = vae_mnist.evaluate(model, image, epsilon[:1])
-    expected = reference.losses(images[5:6], epsilon[:1])
-    assert losses._asdict() == pytest.approx(expected, rel=1e-5)
+    reconstruction, _ = model.image_losses(image, epsilon[:1])
+    expected = reference.losses(images[5:6], epsilon[:1])["reconstruction"]
+    assert reconstruction == pytest.approx([expected], rel=1e-5)
 
 
-def test_every_function_of_images_rejects_pixels(model, data):
-    pixels = data.x_test[:20] / 255
+def test_pixels_give_the_results_of_their_bytes(model, images):
+    pixels = (images / 255).reshape(60, 28, 28, 1)
+    np.testing.assert_allclose(model.encode(images), model.encode(pixels), atol=1e-6)
+    results = [evaluate(model, x, seed=0) for x in (images, pixels)]
+    assert results[0] == pytest.approx(results[1])
+
+
+def test_every_function_of_images_rejects_floats_above_1(model, images):
+    floats = images.astype(np.float32)
     for call in (
-        lambda: vae_mnist.encode(model, pixels),
-        lambda: vae_mnist.evaluate(model, pixels),
-        lambda: vae_mnist.train(model, pixels, data.x_validation, batch_size=20),
-        lambda: vae_mnist.train(model, data.x_train, pixels, batch_size=20),
+        lambda: model.encode(floats),
+        lambda: model.evaluate(floats),
+        lambda: model.image_losses(floats),
+        lambda: model.fit(floats, batch_size=20),
+        lambda: model.fit(images, validation_data=floats, batch_size=20),
     ):
-        with pytest.raises(ValueError, match=r"^images are float64"):
+        with pytest.raises(ValueError, match=r"^images are float32 .* from 0 to 255; they must"):
             call()
 
 
@@ -152,6 +163,10 @@ def test_the_25_nearest_codes_count_and_no_other(winners, expected):
 def test_the_distance_is_euclidean():
     codes = [[3.0, 3.0]] * 25 + [[4.5, 0.0]] * 25  # 4.24 and 4.5 away, but 6 and 4.5 by their sums
     assert vae_mnist.knn_accuracy(codes, [1] * 25 + [2] * 25, [[0, 0]], [1]) == 1
+
+
+def test_of_labels_that_are_equally_frequent_the_smallest_counts():
+    assert vae_mnist.knn_accuracy([[0, 0], [1, 0]], [9, 4], [[0, 0]], [4]) == 1
 
 
 def test_labels_in_a_column_are_accepted():

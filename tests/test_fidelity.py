@@ -27,9 +27,7 @@ class Pair:
         self.original = build_original()
         self.session = v1.Session(graph=self.original.graph)
         self.images = np.tile(data.x_train, (2, 1))[: STEPS * BATCH]
-        # What `train` draws for one epoch of 50 batches with one validation image.
         rng = np.random.default_rng(SEED)
-        rng.standard_normal((1, 2), np.float32)
         self.order = rng.permutation(STEPS * BATCH).reshape(STEPS, BATCH)
         self.epsilon = rng.standard_normal((STEPS, BATCH, 2), np.float32)
         with self.original.graph.as_default():
@@ -77,8 +75,8 @@ def test_every_value_of_a_step_equals_the_original(pair):
     values = {"z_mean": z_mean, "z_log_sigma_sq": z_log_sigma_sq, "reconstruction": reconstruction}
     values["z"] = vae_mnist.sample_latent(z_mean, z_log_sigma_sq, epsilon)
     with tf.GradientTape() as tape:
-        squared_error, values["kl"] = model.loss_terms(x, epsilon)
-        loss = vae_mnist.mean_losses(squared_error, values["kl"], model.kl_weight).loss
+        losses, squared_error, values["kl"] = model.losses_of_images(x, epsilon)
+        loss = tf.reduce_mean(losses)
     for name, value in values.items():
         expected = pair.run(getattr(original, name))
         np.testing.assert_allclose(value, expected, err_msg=name, **FLOAT32_ACCURACY)
@@ -104,10 +102,12 @@ def weights_after_training(pair, optimizer):
     """Return the weights of the original and of the port after the same steps."""
     for step in range(STEPS):
         pair.run(pair.original.train, step)
-    pair.model.compile(optimizer=optimizer, jit_compile=True)
-    settings = {"epochs": 1, "batch_size": BATCH, "rng": np.random.default_rng(SEED)}
-    vae_mnist.train(pair.model, pair.images, pair.images[:1], **settings)
-    return pair.session.run(list(pair.original.variables.values())), pair.model.get_weights()
+    model = pair.model
+    model.compile(optimizer=optimizer, jit_compile=True)
+    model.pixels.assign(vae_mnist.to_pixels(pair.images))
+    model.make_train_function()
+    model.train_function(iter([(tf.constant(pair.order), tf.constant(pair.epsilon))]))
+    return pair.session.run(list(pair.original.variables.values())), model.get_weights()
 
 
 def test_fifty_steps_of_adam_end_at_the_original_weights(pair):
@@ -142,7 +142,7 @@ def test_the_manifold_equals_the_original_turned_over(pair):
             canvas[28 * i : 28 * (i + 1), 28 * j : 28 * (j + 1)] = digit.reshape(28, 28)
     rows_of_digits = canvas.reshape(15, 28, 15 * 28)
     turned_over = rows_of_digits[::-1].reshape(15 * 28, 15 * 28)
-    pixels = pair.model.decode_pixels(vae_mnist.manifold_codes())
+    pixels = pair.model.decode(vae_mnist.manifold_codes())
     (axes,) = vae_mnist.manifold_figure(pixels).axes
     (picture,) = axes.images
     np.testing.assert_allclose(picture.get_array(), turned_over.clip(0, 1), **FLOAT32_ACCURACY)

@@ -1,5 +1,8 @@
 """The figures draw what they are given, whatever the data set and the style."""
 
+import itertools
+
+import keras
 import matplotlib
 import matplotlib.style
 import numpy as np
@@ -112,7 +115,7 @@ def test_the_name_of_a_single_code_does_not_cover_it():
     assert 0 < box.y0 - y < box.height
 
 
-@pytest.mark.parametrize("count", [10, 47])
+@pytest.mark.parametrize("count", [10, 30])
 def test_names_of_classes_at_one_place_do_not_overlap_and_stay_near(count):
     labels = np.repeat(np.arange(count), 3)
     z = 0.5 + 0.001 * np.random.default_rng(0).standard_normal((len(labels), 2))
@@ -127,6 +130,23 @@ def test_names_of_classes_at_one_place_do_not_overlap_and_stay_near(count):
     assert np.abs(places - 0.5).max() < (0.5 if count <= 10 else 1.2)
     inside = figure.axes[0].get_window_extent()
     assert all(inside.x0 < box.x0 and box.x1 < inside.x1 for box in boxes)
+
+
+@pytest.mark.parametrize("count", [31, 62])
+def test_more_classes_than_can_be_read_have_no_names_and_a_colour_bar_with_some(count):
+    z = np.random.default_rng(0).standard_normal((2 * count, 2))
+    figure = vae_mnist.latent_scatter_figure(z, 100 + np.arange(2 * count) % count)
+    figure.draw_without_rendering()
+    scatter, bar = figure.axes
+    assert texts(scatter) == []
+    labels = bar.get_yticklabels()
+    step = int(labels[1].get_text()) - 100
+    assert [label.get_text() for label in labels] == [
+        str(100 + index) for index in range(0, count, step)
+    ]
+    assert 10 < len(labels) <= 30
+    boxes = [label.get_window_extent() for label in labels]
+    assert not any(a.overlaps(b) for a, b in itertools.pairwise(boxes))
 
 
 def test_the_axes_of_the_manifold_have_the_values_of_the_latent_codes():
@@ -145,7 +165,7 @@ def test_reconstructions_stand_under_their_originals(count):
     x, reconstruction = np.random.default_rng(0).random((2, count, 784))
     axes = vae_mnist.reconstructions_figure(x, reconstruction).axes
     shown = [panel.images[0].get_array().ravel() for panel in axes]
-    np.testing.assert_array_equal(shown, [*x, *reconstruction])
+    np.testing.assert_allclose(shown, [*x, *reconstruction], atol=1e-6)
     assert not any([*panel.get_xticks(), *panel.get_yticks()] for panel in axes)
     labels = [panel.get_ylabel() for panel in axes]
     assert labels == ["original"] + (count - 1) * [""] + ["reconstruction"] + (count - 1) * [""]
@@ -188,6 +208,7 @@ def test_the_marks_of_the_scatter_stand_out_in_every_style(style):
     for name in scatter.texts:
         assert abs(luminance(name.get_color()) - background) > 0.5
         (halo,) = name.get_path_effects()
+        assert halo._gc["linewidth"] > 2
         assert luminance(halo._gc["foreground"]) == background
     for panel in (scatter, bar):
         lines = [*panel.get_xgridlines(), *panel.get_ygridlines()]
@@ -204,8 +225,15 @@ def test_figures_reject_pixels_outside_0_1(value):
         lambda: vae_mnist.reconstructions_figure(values[:2], pixels),
         lambda: vae_mnist.reconstructions_figure(pixels, values[:2]),
     ):
-        with pytest.raises(ValueError, match=r"pixels must be in \[0, 1\]: see `to_pixels`"):
+        with pytest.raises(ValueError, match=r"^images are float64 .* floats from 0 to 1"):
             draw()
+
+
+def test_figures_show_bytes_as_their_pixels():
+    images = np.random.default_rng(0).integers(0, 256, (2, 784), np.uint8)
+    axes = vae_mnist.reconstructions_figure(images, images / 255).axes
+    shown = [panel.images[0].get_array().ravel() for panel in axes]
+    np.testing.assert_allclose(shown, np.tile(images / 255, (2, 1)), atol=1e-6)
 
 
 def test_each_original_needs_its_reconstruction():
@@ -221,7 +249,7 @@ def test_each_original_needs_its_reconstruction():
     ],
 )
 def test_figures_reject_pixels_of_another_shape(draw, shape):
-    with pytest.raises(ValueError, match=r"pixels must be \[\d+, 784\], not \["):
+    with pytest.raises(ValueError, match=r"tiles need \d+ images, not 224|^images are float64"):
         draw(np.zeros(shape))
 
 
@@ -230,7 +258,7 @@ def test_samples_are_shown_upright_and_row_by_row():
     (axes,) = vae_mnist.samples_figure(pixels).axes
     picture = axes.images[0].get_array()
     assert picture.shape == (8 * 28, 8 * 28)
-    np.testing.assert_array_equal(picture[28:56, 56:84], pixels[10].reshape(28, 28))
+    np.testing.assert_allclose(picture[28:56, 56:84], pixels[10].reshape(28, 28), atol=1e-6)
     assert not [*axes.get_xticks(), *axes.get_yticks()]
 
 
@@ -254,3 +282,13 @@ def test_the_curves_are_those_of_the_history_over_whole_epochs():
         assert [line.get_linestyle() for line in legend.get_lines()] == ["-", "--"]
         assert [line.get_linestyle() for line in panel.lines] == ["-", "--"]
         assert all(tick == round(tick) for tick in panel.get_xticks())
+
+
+def test_the_curves_of_a_history_begin_at_its_first_epoch_and_may_lack_validation():
+    history = keras.callbacks.History()
+    history.epoch, history.history = [4, 5], {name: [1.0, 2.0] for name in LOSS_NAMES}
+    history.history["val_loss"] = [3.0]  # as with validation_freq=2
+    panels = vae_mnist.training_curves_figure(history).axes
+    for panel in panels:
+        (line,) = panel.lines
+        np.testing.assert_array_equal(line.get_xydata(), [[5, 1], [6, 2]])

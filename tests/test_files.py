@@ -4,11 +4,11 @@ import os
 import re
 
 import pytest
-from helpers import OUTPUT_FILES, contents, exit_status
+from helpers import OLD, contents, exit_status
+from matplotlib.figure import Figure
 
 import vae_mnist
 
-OLD = {name: f"old {name}".encode() for name in OUTPUT_FILES}
 NAMES = ["history.csv", "metrics.json", "vae.keras"]
 
 
@@ -30,6 +30,22 @@ def test_new_files_are_written_in_place_of_the_old_ones_and_printed(output, caps
     new = {"history.csv": b"new history.csv", "metrics.json": b"1\n", "vae.keras": b""}
     assert contents(output) == OLD | new
     assert capsys.readouterr().out == "".join(f"wrote {output / name}\n" for name in files)
+
+
+def test_a_file_that_is_a_link_is_replaced_where_the_link_points(output, tmp_path):
+    elsewhere = tmp_path / "elsewhere" / "kept.csv"
+    elsewhere.parent.mkdir()
+    elsewhere.write_bytes(b"old")
+    link = output / "history.csv"
+    link.unlink()
+    try:
+        link.symlink_to(elsewhere)
+    except OSError:
+        pytest.skip("links are not allowed here")
+    assert vae_mnist.write_files(output, {"history.csv": writer()}) == {}
+    assert link.is_symlink()
+    assert elsewhere.read_bytes() == b"new history.csv"
+    assert contents(elsewhere.parent) == {"kept.csv": b"new history.csv"}
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), ZeroDivisionError()], ids=["^C", "bug"])
@@ -61,6 +77,8 @@ def test_a_locked_file_ends_a_run_in_one_line_that_names_it(
         replace(source, target)
 
     monkeypatch.setattr(os, "replace", replace_unless_locked)
+    for name in ("latent_scatter", "manifold", "training_curves"):
+        monkeypatch.setattr(vae_mnist, f"{name}_figure", lambda *args, **options: Figure())
     assert exit_status("--data", small_file, "--epochs", 1, "--output-dir", output) == 2
     files = contents(output)
     assert {name for name in OLD if files[name] == OLD[name]} == {"history.csv"}

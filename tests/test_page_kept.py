@@ -60,7 +60,7 @@ def test_button_and_keys_keep_the_pinned_code_with_its_image_and_its_mark(open_p
         "kept as C",
     ]
     assert letters(page) == "aBC"
-    decoded = 255 * known_model().decode_pixels(np.array(codes, np.float32))
+    decoded = 255 * known_model().decode(np.array(codes, np.float32))
     np.testing.assert_allclose(np.reshape(page.images("kept"), (3, 784)), decoded, atol=1)
     texts = {row["text"]: (row["x"], row["y"]) for row in page.drawn("text")}
     for letter, place in zip("ABC", (FIRST, SECOND, (0.3, 0.7)), strict=True):
@@ -126,7 +126,7 @@ def test_a_walk_goes_straight_from_one_code_to_the_other_while_the_mouse_crosses
         parts.append((page.code() - first) / (second - first))
         assert page.text("outputTitle") == "Decoded from z"
     parts = np.array(parts)
-    assert len(parts) > 5
+    assert ((parts > 0) & (parts < 1)).any()  # it is seen on the way
     np.testing.assert_allclose(parts[:, 0], parts[:, 1], atol=1e-6)
     assert (np.diff(parts[:, 0]) >= 0).all()
     page.settle()

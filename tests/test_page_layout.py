@@ -178,7 +178,7 @@ def test_odd_data_make_a_page_that_works(name, open_page):
     page.click("plane", (0.6, 0.3))
     pixels = np.clip(page.js("return [...vae.decode(vae.code)]"), 0, 1)
     np.testing.assert_allclose(page.image("decoded").ravel(), 255 * pixels, atol=0.51)
-    titles = {"one class": HOSTILE.split("/")[-1], "other layers": "32"}
+    titles = {"one class": HOSTILE, "other layers": "32"}
     assert page.driver.title == f"Latent space of {titles.get(name, 'known')}"
 
 

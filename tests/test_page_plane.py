@@ -7,21 +7,12 @@ import pytest
 from helpers import trained
 
 pytest.importorskip("selenium", reason="selenium is not installed")
-from browser import KNOWN_CODES, KNOWN_SIGMA, PLACES, needs_browser
+from browser import KNOWN_CODES, KNOWN_SIGMA, PLACES, needs_browser, vote_of
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
-from test_page_image import vote_of
-
-import vae_mnist
 
 pytestmark = needs_browser
 EDGE = 1.6448536  # the 95 % quantile of the standard normal
-
-
-def dots(page):
-    """The places of the dots, in pixels of the plane, by colour; without their darker edges."""
-    radii = [row["path"][-1][3] for row in page.drawn("fill", "base")[1::2]]
-    return page.discs("base", radii[0])
 
 
 def colours_of_legend(page):
@@ -46,7 +37,7 @@ def test_a_dot_in_its_colour_lies_where_a_click_finds_its_code(zoom, open_page):
     if zoom:
         page.click("zoom")
     colours = colours_of_legend(page)
-    places = dots(page)
+    places = page.dots_by_colour()
     assert places.keys() == set(colours[:3])
     for label in [0] if zoom else [0, 1, 2]:
         centre = np.mean(places[colours[label]], axis=0)
@@ -110,7 +101,7 @@ def test_a_decoded_image_is_that_of_the_code_at_its_middle(zoom, open_page):
         )
         middle = page.code_at((left + side / 2, top + side / 2))
         half = page.code_at((left + side, top))[0] - middle[0]
-        decoded = 255 * trained("squared-error")[0].decode_pixels(middle + half * shifts)
+        decoded = 255 * trained("squared-error")[0].decode(middle + half * shifts)
         errors += np.abs(decoded - levels).mean(axis=1)
     assert errors.argmin() == 0
 
@@ -120,7 +111,7 @@ def test_every_class_has_its_name_and_none_covers_another(open_page):
         page = open_page("squared-error", *size)
         page.click("clear")
         model, data = trained("squared-error")
-        z_mean, _ = vae_mnist.encode(model, data.x_test)
+        z_mean, _ = model.encode(data.x_test)
         rows = {row["text"]: row for row in page.drawn("text")}
         assert rows.keys() == {str(label) for label in range(10)}
         places = np.array([[rows[str(label)]["x"], rows[str(label)]["y"]] for label in range(10)])
@@ -182,7 +173,7 @@ def everything_but_the_preview(page):
 def test_hovering_shows_a_preview_with_its_vote_and_changes_nothing_else(open_page):
     page = open_page()
     model, data = trained("squared-error")
-    z_mean, _ = vae_mnist.encode(model, data.x_test)
+    z_mean, _ = model.encode(data.x_test)
     page.click("plane", (0.8, 0.8))
     page.move((0.02, 0.5))
     assert not page["preview"].is_displayed()  # over the numbers of an axis
@@ -202,7 +193,7 @@ def test_hovering_shows_a_preview_with_its_vote_and_changes_nothing_else(open_pa
     np.testing.assert_array_equal(now[2], images)
     for place, (image, text) in seen.items():
         page.click("plane", place)
-        decoded = 255 * model.decode_pixels(page.code()[None])[0]
+        decoded = 255 * model.decode(page.code()[None])[0]
         np.testing.assert_allclose(image.ravel(), decoded, atol=3)
         number, _, *_, label = vote_of(page.code(), z_mean, data.y_test).split()
         assert text == f"{label}: {number} of 25"
@@ -213,7 +204,7 @@ def test_hovering_shows_a_preview_with_its_vote_and_changes_nothing_else(open_pa
 def test_a_click_and_a_drag_pin_the_code_that_the_right_side_shows(open_page):
     page = open_page()
     model, data = trained("squared-error")
-    z_mean, _ = vae_mnist.encode(model, data.x_test)
+    z_mean, _ = model.encode(data.x_test)
     for act in (
         lambda: page.click("plane", (0.4, 0.4)),
         lambda: page.click("plane", (0.7, 0.6)),
@@ -224,7 +215,7 @@ def test_a_click_and_a_drag_pin_the_code_that_the_right_side_shows(open_page):
         z = page.code()
         assert (z != before).all()
         np.testing.assert_allclose(page.numbers("code"), z, atol=0.00501)
-        decoded = 255 * model.decode_pixels(z[None])[0]
+        decoded = 255 * model.decode(z[None])[0]
         np.testing.assert_allclose(page.image("decoded").ravel(), decoded, atol=1)
         assert page.text("vote") == vote_of(z, z_mean, data.y_test)
         parts = page.js(
@@ -345,7 +336,7 @@ def shown_classes(page):
     colours = colours_of_legend(page)
     pressed = [button.get_attribute("aria-pressed") for button in page.buttons("classes")]
     says = {label for label, is_pressed in enumerate(pressed[:10]) if is_pressed == "true"}
-    return {colours.index(colour) for colour in dots(page)}, says
+    return {colours.index(colour) for colour in page.dots_by_colour()}, says
 
 
 def test_a_click_in_the_legend_shows_only_that_class_and_a_second_one_all(open_page):

@@ -1,10 +1,7 @@
 """What a run leaves: its lines and files, worked out by other means from the model that it wrote.
 
-Two runs are looked at: one as a user without a network makes it, on the bundled digits, and one on
-a few digits with no option at its default. The seed makes three generators,
-`numpy.random.default_rng(seed).spawn(3)`: the first draws the noise of the validation images, then
-each epoch's order and noise; the second the noise of the test images; the third the latent codes of
-samples.png.
+Two runs are looked at: one as a user makes it, on some thousand digits, and one on a few digits
+with no option at its default.
 """
 
 import csv
@@ -16,8 +13,18 @@ import keras
 import matplotlib.image
 import numpy as np
 import pytest
-from conftest import FINISHED
-from helpers import BUNDLED, LOG_NAMES, LOSS_NAMES, OUTPUT_FILES, contents, exit_status, write_idx
+from helpers import (
+    FINISHED,
+    LOG_NAMES,
+    LOSS_NAMES,
+    OLD,
+    OUTPUT_FILES,
+    contents,
+    exit_status,
+    some_digits,
+    write_idx,
+)
+from matplotlib.figure import Figure
 from page_content import array, content_of
 from reference import Reference
 
@@ -32,17 +39,13 @@ SIZES = {  # width and height in pixels
 }
 
 
-def test_a_run_prints_plain_lines_and_one_note_that_names_the_bundled_digits(default_runs):
+def test_a_run_prints_plain_lines_and_no_note(default_runs):
     status, out, err, _ = default_runs[0]
-    assert status == 0
-    assert err.startswith("note: MNIST could not be downloaded (")
-    assert "using the 5,000 bundled digits. For the full set, give its mnist.npz or the" in err
-    assert err.count("\n") == 1
+    assert (status, err) == (0, "")
     assert out.isascii()
     assert "\x1b" not in out
     assert out.splitlines()[0] == (
-        "MNIST, 5,000 bundled digits: 3,667 training, 333 validation and 1,000 test images; "
-        "losses in nats per image"
+        "digits.npz: 3,667 training, 333 validation and 1,000 test images; losses in nats per image"
     )
 
 
@@ -92,10 +95,8 @@ def test_a_second_process_without_the_pages_folder_writes_the_same_numbers_and_p
     same = {name for name in second if second[name] == first[name]}
     assert same == set(second) - {"vae.keras"}  # which holds its date
     status, _, err, _ = default_runs[1]
-    assert status == 0
-    (note,) = err.splitlines()[1:]
-    assert note.startswith("note: the folder ")
-    assert note.endswith("explorer is missing or not whole: explorer.html is not written.")
+    note = "note: there is no folder explorer beside vae_mnist.py: explorer.html is not written.\n"
+    assert (status, err) == (0, note)
 
 
 # ---- The files, worked out by other means --------------------------------------------------------
@@ -109,18 +110,18 @@ def read_history(files):
 class Run:
     """The files of a run, and what they should say."""
 
-    def __init__(self, output, source, seed=0, loss="squared-error", kl_weight=1.0):
+    def __init__(self, output, data, seed=0, loss="squared-error", kl_weight=1.0):
         """Encodes and draws once more."""
         self.files = contents(output)
         self.loss, self.kl_weight = loss, kl_weight
-        self.data = vae_mnist.load_data(source)
+        self.data = data
         weights = keras.saving.load_model(output / "vae.keras").get_weights()
         self.reference = Reference(weights, loss, kl_weight)
         keras.utils.set_random_seed(seed)
-        self.initial_weights = vae_mnist.VAE().get_weights()
-        self.training_rng, test_rng, samples_rng = np.random.default_rng(seed).spawn(3)
-        self.test_epsilon = test_rng.standard_normal((len(self.data.x_test), 2), dtype=np.float32)
-        self.samples = samples_rng.standard_normal((64, 2))
+        model = vae_mnist.VAE()
+        self.initial_weights = model.get_weights()
+        self.test_epsilon = vae_mnist.evaluation_noise(len(data.x_test), 2, seed).numpy()
+        self.samples = model.sample_prior(64, seed)
         self.z_mean, _ = self.reference.encode(self.data.x_test)
         self.z = self.reference.sample(self.data.x_test, self.test_epsilon)
         self.metrics = json.loads(self.files["metrics.json"])
@@ -130,15 +131,16 @@ class Run:
 @pytest.fixture(scope="module", params=["squared-error", "cross-entropy"])
 def run(request, default_runs, finished_run, small_file):
     if request.param == "squared-error":
-        return Run(default_runs[0][-1], BUNDLED)
-    return Run(finished_run, small_file, FINISHED["seed"], request.param, FINISHED["kl-weight"])
+        return Run(default_runs[0][-1], some_digits())
+    data = vae_mnist.load_data(small_file)
+    return Run(finished_run, data, FINISHED["seed"], request.param, FINISHED["kl-weight"])
 
 
 def test_the_test_losses_are_those_of_the_sampled_codes(run):
     expected = run.reference.losses(run.data.x_test, run.test_epsilon)
-    assert run.metrics["test"] == pytest.approx(expected, rel=1e-4)
+    assert run.metrics["test"] == pytest.approx(expected, rel=1e-5)
     at_means = run.reference.losses(run.data.x_test, 0)
-    assert run.metrics["test"] != pytest.approx(at_means, rel=1e-3)
+    assert run.metrics["test"] != pytest.approx(at_means, rel=5e-5)
 
 
 def test_the_knn_accuracy_is_that_of_the_training_codes_for_the_test_codes(run):
@@ -152,20 +154,22 @@ def test_the_knn_accuracy_is_that_of_the_training_codes_for_the_test_codes(run):
 
 def test_the_history_is_that_of_a_training_from_the_seed_with_the_options(run):
     few = run.loss == "cross-entropy"
+    seed, batch_size = (11, 20) if few else (0, 128)
+    count = len(run.data.x_train)
+    noise = vae_mnist.evaluation_noise(len(run.data.x_validation), 2, seed)
     expected = Reference(run.initial_weights, run.loss, run.kl_weight).train(
         run.data.x_train,
-        run.data.x_validation,
-        epochs=3,
-        batch_size=20 if few else 128,
+        [vae_mnist.epoch_draws(seed, count, batch_size, 2, epoch) for epoch in range(3)],
         learning_rate=0.002 if few else 0.001,
-        rng=run.training_rng,
+        validation=(run.data.x_validation, noise),
     )
     assert [row["epoch"] for row in run.history] == list(range(1, 41 if few else 4))
     for row in run.history:
         assert list(row) == ["epoch", *LOG_NAMES]
     for name in LOG_NAMES:
         values = [row[name] for row in run.history[:3]]
-        np.testing.assert_allclose(values, expected[name], rtol=1e-3)
+        np.testing.assert_allclose(values[0], expected[name][0], rtol=2e-4)
+        np.testing.assert_allclose(values, expected[name], rtol=5e-3)  # roundings grow
 
 
 FIGURES = {
@@ -225,12 +229,13 @@ def test_the_metrics_hold_the_settings(default_runs, finished_run):
     for each in (settings, other_settings):
         del each["test"], each["knn_accuracy"]
     assert settings == {
-        "data": "MNIST, 5,000 bundled digits",
+        "data": "digits.npz",
         "train_images": 3667,
         "test_images": 1000,
         "epochs": 3,
         "batch_size": 128,
         "learning_rate": 0.001,
+        "model": "VAE",
         "reconstruction_loss": "squared-error",
         "kl_weight": 1.0,
         "latent_size": 2,
@@ -248,8 +253,12 @@ def test_the_metrics_hold_the_settings(default_runs, finished_run):
 # ---- Other runs ----------------------------------------------------------------------------------
 
 
+FIGURE_NAMES = ("reconstructions", "samples", "training_curves", "latent_scatter", "manifold")
+NOT_DRAWN = {f"{name}_figure": lambda *args, **options: Figure() for name in FIGURE_NAMES}
+
+
 def new_files(output):
-    return {name for name, content in contents(output).items() if content != f"old {name}".encode()}
+    return {name for name, content in contents(output).items() if content != OLD[name]}
 
 
 @pytest.fixture
@@ -269,10 +278,10 @@ def run_briefly(eagerly, small_file, output, monkeypatch, capsys):
     return run
 
 
-@pytest.mark.parametrize("latent_size", [1, 3])
 def test_in_other_latent_sizes_the_other_files_are_written_and_the_old_ones_named(
-    latent_size, run_briefly, output
+    run_briefly, output
 ):
+    latent_size = 3
     notes = run_briefly(LATENT_SIZE=latent_size).err
     two_dimensional = {"explorer.html", "latent_scatter.png", "manifold.png"}
     assert new_files(output) == set(OUTPUT_FILES) - two_dimensional
@@ -291,7 +300,7 @@ def test_a_model_that_the_page_cannot_run_has_none_and_the_old_one_is_named(run_
     def build_decoder():
         return keras.Sequential([keras.Input((2,)), keras.layers.Dense(784, "mish", name="last")])
 
-    notes = run_briefly(build_decoder=build_decoder).err
+    notes = run_briefly(build_decoder=build_decoder, **NOT_DRAWN).err
     assert new_files(output) == set(OUTPUT_FILES) - {"explorer.html"}
     assert notes == (
         "note: the page does not know the layer last (Dense with mish): explorer.html is not "
@@ -322,7 +331,7 @@ def test_a_weight_other_than_1_is_printed_with_the_kl_divergence(run_briefly):
 @pytest.mark.parametrize(
     ("function", "written"),
     [
-        ("last_name", {"vae.keras"}),
+        ("write_history", {"vae.keras", "metrics.json"}),
         ("draw_figures", {"vae.keras", "metrics.json", "history.csv"}),
         ("explorer_page", set(OUTPUT_FILES) - {"explorer.html"}),
     ],
@@ -332,7 +341,7 @@ def test_a_step_that_fails_leaves_what_is_written_before(function, written, run_
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        run_briefly(**{function: fail})
+        run_briefly(**NOT_DRAWN, **{function: fail})
     assert new_files(output) == written
 
 
@@ -366,3 +375,24 @@ def test_the_latent_codes_of_the_first_test_images_are_recorded(run_briefly, dig
     assert [codes.shape for codes in recorders[0].codes] == 2 * [(20, 2)]
     x = digits["x_test"][:20].reshape(20, 784) / 255
     np.testing.assert_allclose(recorders[0].x, x, atol=1e-6)
+
+
+def test_the_samples_are_of_the_prior_that_a_subclass_gives(run_briefly, monkeypatch):
+    class Shifted(vae_mnist.VAE):
+        def sample_prior(self, count, seed=None):
+            return np.full((count, 2), 3.0)
+
+    decoded = []
+    monkeypatch.setattr(Shifted, "decode", lambda self, z: decoded.append(z))
+    run_briefly(VAE=Shifted, explorer=None, **NOT_DRAWN)
+    assert any(np.array_equal(z, np.full((64, 2), 3.0)) for z in decoded)
+
+
+def test_the_metrics_hold_the_class_of_the_model(run_briefly, output):
+    """A loss of its own is not the one that "reconstruction_loss" says."""
+
+    class Robust(vae_mnist.VAE):
+        pass
+
+    run_briefly(VAE=Robust, draw_figures=lambda *args: {})
+    assert json.loads((output / "metrics.json").read_text("utf-8"))["model"] == "Robust"

@@ -117,7 +117,7 @@ def test_subclassed_and_sequential_parts_of_any_size_are_trained(eagerly, fit):
 
 
 def test_parts_and_losses_replaced_between_two_fits_take_effect(model, fit, data):
-    fit(model)
+    fit(model, batch_size=60)  # of the same shapes, or TensorFlow would compile anew by itself
     before = model.get_weights()
     model.encoder, model.reconstruction_loss = small_encoder(), "cross-entropy"
     model.optimizer = keras.optimizers.SGD(0.0)

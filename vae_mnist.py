@@ -188,6 +188,11 @@ def adam(learning_rate=LEARNING_RATE):
     return keras.optimizers.Adam(learning_rate, beta_1=0.9, beta_2=0.999, epsilon=1e-8)
 
 
+def given_or_drawn(seed):
+    """Return the seed or, for None, one of the generator that keras.utils.set_random_seed seeds."""
+    return np.random.randint(2**31) if seed is None else seed
+
+
 def epoch_draws(seed, count, batch_size, latent_size, epoch):
     """Return what an epoch draws at random: a function of the seed and the number of the epoch.
 
@@ -270,9 +275,8 @@ class VAE(keras.Model):
         """Weight of the KL divergence; in a training, a change takes effect in the next epoch."""
         if tf.executing_eagerly():
             return float(self.kl_variable)
-        return tf.cast(
-            self.kl_variable, keras.config.floatx()
-        )  # in a `loss_terms` that is compiled
+        # In a function that is compiled, a number would be compiled in.
+        return tf.cast(self.kl_variable, keras.config.floatx())
 
     @kl_weight.setter
     def kl_weight(self, weight):
@@ -396,7 +400,7 @@ class VAE(keras.Model):
         self.prepare()
         self.make_train_function(force=True)  # what was changed since the last `fit` takes effect
         self.make_test_function(force=True)
-        seed = np.random.randint(2**31) if seed is None else seed
+        seed = given_or_drawn(seed)
         if validation_data is not None:
             validation_data = evaluation_batches(
                 validation_data, self.latent_size, seed, validation_batch_size
@@ -417,13 +421,15 @@ class VAE(keras.Model):
                 **options,
             )
         finally:
-            self.pixels.assign(tf.zeros_like(self.pixels[:0]))  # they fill the memory
+            self.pixels.assign(tf.zeros_like(self.pixels[:0]))  # which frees their memory
 
     def make_train_function(self, force=False):
         """Compile an epoch as one function, in place of Keras' own method of this name."""
         if force or self.train_function is None:
             if not self.optimizer.built:  # or an epoch would be traced twice
                 self.optimizer.build(self.trainable_variables)
+            if self.jit_compile and not xla_available():
+                self.jit_compile = False
             self.train_function = on_next(self, self.train_step, jit_compile=self.jit_compile)
 
     def train_step(self, draws):
@@ -465,7 +471,7 @@ class VAE(keras.Model):
         shapes = [tuple(term.shape) for term in terms]
         if shapes != [(2,), (2,)]:
             raise ValueError(
-                f"loss_terms must return one number an image, [batch], twice, but of two images it "
+                "loss_terms must return one number an image, [batch], twice, but of two images it "
                 f"returns the shapes {shapes}"
             )
         if not self.compiled:
@@ -479,8 +485,6 @@ class VAE(keras.Model):
                 "`loss_terms`, and an epoch is one step; give compile(optimizer=..., "
                 "jit_compile=...)"
             )
-        if self.jit_compile and not xla_available():
-            self.jit_compile = False
 
     # ---- Evaluation
 
@@ -506,7 +510,7 @@ class VAE(keras.Model):
             raise TypeError("a VAE is evaluated on images alone, without targets or labels")
         self.prepare()
         self.make_test_function(force=True)
-        seed = np.random.randint(2**31) if seed is None else seed
+        seed = given_or_drawn(seed)
         batches = evaluation_batches(x, self.latent_size, seed, batch_size)
         return super().evaluate(batches, **options)
 
@@ -521,7 +525,7 @@ class VAE(keras.Model):
         images = check_images(images)
         shape = (len(images), self.latent_size)
         if epsilon is None:
-            epsilon = evaluation_noise(*shape, seed=np.random.randint(2**31))
+            epsilon = evaluation_noise(*shape, given_or_drawn(None))
         epsilon = np.asarray(epsilon, np.float32)
         if epsilon.shape not in ((), shape):
             raise ValueError(f"epsilon must be 0 or of the shape {shape}, not {epsilon.shape}")
@@ -559,7 +563,7 @@ class VAE(keras.Model):
 
     def sample_prior(self, count, seed=None):
         """Return latent codes z ~ N(0, I), NumPy [count, 2]; override it for another prior."""
-        seed = np.random.randint(2**31) if seed is None else seed
+        seed = given_or_drawn(seed)
         return np.random.default_rng(seed).standard_normal((count, self.latent_size), np.float32)
 
     # ---- Files

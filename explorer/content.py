@@ -15,6 +15,7 @@ STRIP_IMAGES = 10  # of them, whose reconstructions during training are shown
 STRIP_EPOCHS = 51  # with these reconstructions, at most
 CODES = 200_000  # latent codes of all epochs, at most: a long training has fewer images
 SAMPLES = 8  # of the Gaussian of an image
+LOSS_NAMES = ("loss", "reconstruction", "kl")  # of the metrics
 
 
 class Recorder(keras.callbacks.Callback):
@@ -55,7 +56,7 @@ class Recorder(keras.callbacks.Callback):
         if "val_loss" not in logs:
             raise ValueError("the page shows losses of validation images: give fit validation_data")
         self._record()
-        losses = {name: logs[f"val_{name}"] for name in ("loss", "reconstruction", "kl")}
+        losses = {name: logs[f"val_{name}"] for name in LOSS_NAMES}
         self.losses.append(losses | {"kl_weight": logs["kl_weight"]})
 
     def _record(self):
@@ -126,7 +127,7 @@ def make_page(model, data, recorder=None, *, losses, colours, edge, neighbours, 
     check_losses(steps, encoded, x, model)
     z_mean, z_log_sigma_sq = encode(model, data.x_test)
     mean_kl = float(np.mean(kl_divergence(z_mean, z_log_sigma_sq)))
-    loss, reconstruction, kl = (losses[name] for name in ("loss", "reconstruction", "kl"))
+    loss, reconstruction, kl = (losses[name] for name in LOSS_NAMES)
     # The KL divergence is free of noise, so it shows whether `losses` are of the same pixels.
     if not is_close(kl, mean_kl):
         raise PageError(

@@ -150,15 +150,21 @@ def default_runs(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def original_run(tmp_path_factory):
+def benchmark_file(tmp_path_factory):
+    """An .npz file of 2,000 training and 500 test images, for the benchmarks."""
+    path = tmp_path_factory.mktemp("data") / "digits.npz"
+    np.savez(path, **helpers.slice_of_mnist(2000, 500))
+    return path
+
+
+@pytest.fixture(scope="session")
+def original_run(tmp_path_factory, benchmark_file):
     """The output and the directory of four epochs of the original program."""
     folder = tmp_path_factory.mktemp("original")
-    np.savez(folder / "digits.npz", **helpers.slice_of_mnist(2000, 500))
     output = io.StringIO()
     with contextlib.redirect_stdout(output):
-        original_program.main(
-            ["--data", str(folder / "digits.npz"), "--epochs", "4", "--output-dir", str(folder)]
-        )
+        options = ["--data", benchmark_file, "--epochs", 4, "--output-dir", folder]
+        original_program.main([*map(str, options)])
     return output.getvalue(), folder
 
 

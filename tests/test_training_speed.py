@@ -6,17 +6,8 @@ import sys
 import threading
 
 import contenders
-import numpy as np
 import pytest
 import training_speed
-from helpers import slice_of_mnist
-
-
-@pytest.fixture(scope="module")
-def some_digits(tmp_path_factory):
-    path = tmp_path_factory.mktemp("data") / "digits.npz"
-    np.savez(path, **slice_of_mnist(2000, 500))
-    return path
 
 
 def answers_of_three_epochs(name, path):
@@ -36,14 +27,14 @@ def answers_of_three_epochs(name, path):
 
 
 @pytest.mark.parametrize("name", ["this project", "TensorFlow 1 graph, feed_dict", "Keras fit"])
-def test_the_losses_of_a_contender_are_those_of_pytorch(name, some_digits):
-    losses = [loss for _, loss in answers_of_three_epochs(name, some_digits)]
+def test_the_losses_of_a_contender_are_those_of_pytorch(name, benchmark_file):
+    losses = [loss for _, loss in answers_of_three_epochs(name, benchmark_file)]
     # Measured with "PyTorch, eager"; the tolerance is for other random numbers.
     assert losses == pytest.approx([37.54, 28.31, 26.92], rel=0.03)
 
 
-def test_the_floor_has_no_loss(some_digits):
-    answers = answers_of_three_epochs("floor: five products and Adam", some_digits)
+def test_the_floor_has_no_loss(benchmark_file):
+    answers = answers_of_three_epochs("floor: five products and Adam", benchmark_file)
     assert [loss for _, loss in answers] == [None, None, None]
 
 
@@ -55,10 +46,10 @@ def test_only_this_project_imports_vae_mnist():
     assert "import vae_mnist" not in source.replace(of_this_project, "")
 
 
-def test_a_contender_reports_that_its_library_is_missing(monkeypatch, some_digits):
+def test_a_contender_reports_that_its_library_is_missing(monkeypatch, benchmark_file):
     monkeypatch.setitem(sys.modules, "torch", None)
     ours, theirs = multiprocessing.Pipe()
-    training_speed.work("PyTorch, eager", some_digits, 128, theirs)
+    training_speed.work("PyTorch, eager", benchmark_file, 128, theirs)
     assert "torch" in ours.recv()
 
 

@@ -16,8 +16,8 @@ function inkSegment(ink, a, b) {
 /** The cells that strokes, lists of [x, y], ink. */
 function inkOf(strokes) {
   const ink = new Set();
-  for (const stroke of strokes) {
-    stroke.forEach((point, i) => inkSegment(ink, stroke[Math.max(0, i - 1)], point));
+  for (const line of strokes) {
+    line.forEach((point, i) => inkSegment(ink, line[Math.max(0, i - 1)], point));
   }
   return ink;
 }

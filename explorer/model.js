@@ -13,11 +13,10 @@ function erf(x) {
   return 2 / Math.sqrt(Math.PI) * Math.exp(-(x ** 2)) * sum;
 }
 
-const ACTIVATIONS = {  // by Keras' names; some have a number that shapes them
+const ACTIVATIONS = {  // by Keras' names
   relu: x => Math.max(x, 0),
-  leaky_relu: (x, slope) => x > 0 ? x : slope * x,
-  elu: (x, alpha) => x > 0 ? x : alpha * Math.expm1(x),
-  selu: x => 1.0507009873554805 * (x > 0 ? x : 1.6732632423543772 * Math.expm1(x)),
+  leaky_relu: x => x > 0 ? x : 0.2 * x,
+  elu: x => x > 0 ? x : Math.expm1(x),
   gelu: x => x / 2 * (1 + erf(x / Math.SQRT2)),
   silu: x => x * sigmoid(x),
   softplus: x => Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x))),
@@ -46,7 +45,7 @@ function run(steps, inputs) {
     } else if (step.factors) {
       values = values.map((x, i) => x * step.factors[i] + step.offsets[i]);
     } else {
-      values = values.map(x => ACTIVATIONS[step.activation](x, step.parameter));
+      values = values.map(ACTIVATIONS[step.activation]);
     }
   }
   return values;
@@ -89,18 +88,24 @@ function pixelLosses(model, raw, pixels) {
 }
 
 // Nodes and weights of Gauss and Hermite, for the expectation over N(0, 1) of smooth functions.
-const NODES = [[-Math.sqrt(3), 1 / 6], [0, 2 / 3], [Math.sqrt(3), 1 / 6]];
+const NODES = [[-2.8569700138728056, 0.011257411327720688],
+  [-1.355626179974266, 0.22207592200561263], [0, 8 / 15],
+  [1.355626179974266, 0.22207592200561263], [2.8569700138728056, 0.011257411327720688]];
+
+/** The expectation over the Gaussian of an image of what `add(code, weight)` adds up. */
+function overGaussian(gaussian, add) {
+  for (const [e1, weight1] of NODES) {
+    for (const [e2, weight2] of NODES) add(sampleLatent(gaussian, [e1, e2]), weight1 * weight2);
+  }
+}
 
 /** The reconstruction loss of each pixel, expected for codes sampled from the Gaussian of an image. */
-function expectedLosses(model, encoded, pixels) {
+function expectedLosses(model, gaussian, pixels) {
   const total = new Float64Array(pixels.length);
-  for (const [e1, weight1] of NODES) {
-    for (const [e2, weight2] of NODES) {
-      const raw = decodeRaw(model, sampleLatent(encoded, [e1, e2]));
-      const losses = pixelLosses(model, raw, pixels);
-      for (let i = 0; i < total.length; i++) total[i] += weight1 * weight2 * losses[i];
-    }
-  }
+  overGaussian(gaussian, (z, weight) => {
+    const losses = pixelLosses(model, decodeRaw(model, z), pixels);
+    for (let i = 0; i < total.length; i++) total[i] += weight * losses[i];
+  });
   return total;
 }
 
@@ -110,19 +115,22 @@ function klDivergence({mean, logVariance}) {
   return -(terms[0] + terms[1]) / 2;
 }
 
-/** The classes of the `count` codes nearest to the code `z`; that of number `except` is left out. */
-function nearestClasses(z, codes, labels, count, except) {
-  const best = [];  // pairs of squared distance and class, ascending
-  for (let i = 0; i < labels.length; i++) {
+/**
+ * The `count` codes nearest to the code `z`, nearest first, as pairs of distance and place; that of
+ * place `except` is left out. `codes` hold two numbers for each.
+ */
+function nearestCodes(z, codes, count, except) {
+  const best = [];
+  for (let i = 0; i < codes.length / 2; i++) {
     if (i === except) continue;
-    const distance = (codes[2 * i] - z[0]) ** 2 + (codes[2 * i + 1] - z[1]) ** 2;
-    if (best.length === count && distance >= best[count - 1][0]) continue;
+    const square = (codes[2 * i] - z[0]) ** 2 + (codes[2 * i + 1] - z[1]) ** 2;
+    if (best.length === count && square >= best[count - 1][0]) continue;
     let place = best.length;
-    while (place > 0 && best[place - 1][0] > distance) place--;
-    best.splice(place, 0, [distance, labels[i]]);
+    while (place > 0 && best[place - 1][0] > square) place--;
+    best.splice(place, 0, [square, i]);
     if (best.length > count) best.pop();
   }
-  return best.map(([, label]) => label);
+  return best.map(([square, place]) => [Math.sqrt(square), place]);
 }
 
 /** Pairs of a class and how many of `voters` have it, most first; of equal ones the lower class. */

@@ -1,28 +1,35 @@
 // ==== Image x ====================================================================================
 
-function drawPad() {
+const [PAPER, INK, HINT] = content.isPaper ? ["#fff", "#000", "#555"] : ["#000", "#fff", "#ccc"];
+const EMPTY = new Float64Array(SIZE).fill(content.isPaper ? 1 : 0);
+const shownStrokes = () => isTrained() ? state.strokes : [];
+
+function showPad() {
   const pad = element("pad"), context = fit(pad), {clientWidth: width} = pad;
-  const image = shownImage(), em = rootSize();
-  const isDrawing = isTrained() && state.strokes.length > 0;
-  context.fillStyle = "#000";
+  const image = shownImage(), em = rootSize(), strokes = shownStrokes();
+  context.fillStyle = PAPER;
   context.fillRect(0, 0, width, width);
   context.imageSmoothingEnabled = false;
-  if (isDrawing) for (const points of state.strokes) drawStroke(context, width, points);
-  else if (image) context.drawImage(picture(image.pixels), 0, 0, width, width);
-  if (isDrawing || !isTrained()) return;
+  if (strokes.length === 0 && image) {
+    const pixels = picture();
+    drawPixels(pixels, image.pixels);
+    context.drawImage(pixels, 0, 0, width, width);
+  }
+  for (const points of strokes) drawStroke(context, width, points);
+  if (strokes.length > 0 || !isTrained()) return;
   context.font = `${0.8 * em}px system-ui, sans-serif`;
   context.textAlign = "center";
-  context.strokeStyle = "#000";
+  context.strokeStyle = PAPER;
   context.lineWidth = 4;
   context.strokeText("✎ draw here", width / 2, 1.2 * em);
-  context.fillStyle = "#ccc";
+  context.fillStyle = HINT;
   context.fillText("✎ draw here", width / 2, 1.2 * em);
 }
 
 function drawStroke(context, width, points) {
   const [x0, y0] = points[0];
-  disc(context, x0 * width, y0 * width, width / 20, "#fff");  // a line of one point draws nothing
-  context.strokeStyle = "#fff";
+  disc(context, x0 * width, y0 * width, width / 20, INK);  // a line of one point draws nothing
+  context.strokeStyle = INK;
   context.lineWidth = width / 10;
   context.lineCap = context.lineJoin = "round";
   context.beginPath();
@@ -32,51 +39,39 @@ function drawStroke(context, width, points) {
 
 function showImage() {
   const image = shownImage();
-  drawPixels(element("encoded"), image?.pixels ?? new Uint8Array(SIZE));
+  drawPixels(element("encoded"), image?.pixels ?? EMPTY);
   const className = image?.number >= 0 ? `: ${classes[labels[image.number]]}` : "";
-  element("imageName").textContent =
-    image ? capitalized(imageName(image.number)) + className : "Draw, or take a test image.";
-  element("mu").textContent = image ? pair(image.mean) : "–";
-  element("sigma").textContent = image ? pair(sigmaOf(image)) : "–";
+  write("imageName", image ? capitalized(imageName(image.number)) + className
+    : "Draw, or take a test image.");
+  write("encoder", state.own ? "you" : "encoder");
+  for (const id of ["muOf", "sigmaOf"]) write(id, state.own ? "your " : "");
+  write("mu", image ? pair(image.mean) : "–");
+  write("sigma", image ? pair(sigmaOf(image)) : "–");
 }
 
 // ==== The reconstruction, or what another code decodes to =========================================
 
 /** The place, in the lists of strips, of the last epoch whose reconstructions are kept. */
-const stripPlace = () =>
-  training.stripEpochs.findLastIndex(epoch => epoch <= Math.round(state.epoch));
+const stripPlace = () => training.stripEpochs.findLastIndex(epoch => epoch <= shownEpoch());
 
 function showOutput() {
-  const title = element("outputTitle"), isReconstruction = !isTrained() || isAtMean();
-  const symbol = document.createElement("i");
-  symbol.textContent = isReconstruction ? "x̂" : "z";
-  title.replaceChildren(isReconstruction ? "Reconstruction " : "Decoded from ", symbol);
-  if (isTrained()) showDecoded();
-  else showReplayed();
-  element("keep").disabled = !isTrained();
-  element("back").disabled = !state.image || (isTrained() && isAtMean());
-}
-
-function showDecoded() {
-  const {pinned, image} = state;
-  const voters = nearest(pinned, isAtMean() ? image.number : -1);
-  drawPixels(element("decoded"), decode(model, pinned));
-  element("code").textContent = `z = ${pair(pinned)}`;
-  element("vote").textContent = voteText(voters);
-  element("bar").replaceChildren(...countVotes(voters).map(([label, number]) => {
-    const part = document.createElement("span");
+  const isReconstruction = !isTrained() || isAtMean();
+  element("outputTitle").replaceChildren(isReconstruction ? "Reconstruction " : "Decoded from ",
+    make("i", {textContent: isReconstruction ? "x̂" : "z"}));
+  drawPixels(element("decoded"), isTrained() ? decode(model, state.pinned)
+    : reconstructionInStrip(replayedPlace()));
+  write("code", isTrained() ? `z = ${pair(state.pinned)}`
+    : `z = μ at epoch ${training.stripEpochs[stripPlace()]}`);
+  const votes = voteOn(shownCode());
+  write("vote", voteText(votes));
+  element("bar").replaceChildren(...(votes.distance > FAR ? [] : votes.classes).map(([label, number]) => {
+    const part = make("span", {title: `${classes[label]}: ${number}`});
     part.style.flex = number;
     part.style.background = content.colours[label];
-    part.title = `${classes[label]}: ${number}`;
     return part;
   }));
-}
-
-function showReplayed() {
-  drawPixels(element("decoded"), reconstructionInStrip(replayedPlace()));
-  element("code").textContent = `z = μ at epoch ${training.stripEpochs[stripPlace()]}`;
-  element("vote").textContent = "";
-  element("bar").replaceChildren();
+  element("keep").disabled = !isTrained();
+  element("back").disabled = !state.image || (isTrained() && isAtMean());
 }
 
 // ==== Its losses =================================================================================
@@ -85,49 +80,72 @@ function showReplayed() {
 const WHITE = model.crossEntropy ? 2 * Math.log(2) : 0.5;
 
 function showLosses() {
-  const losses = isTrained() ? state.image?.losses : null;
-  const isElsewhere = isTrained() && state.image !== null && !isAtMean();
-  fillColumn("own", losses);
+  const {own} = state, isElsewhere = isTrained() && state.image !== null && !isAtMean();
+  const losses = isTrained() ? encodersLosses() : replayedLosses();
+  const weight = own ? ownWeight() : weightAtEpoch();
+  element("table").classList.toggle("own", own !== null);
+  element("ownHead").replaceChildren(...own ? ["encoder's"] : ["image ", make("i", {textContent: "x"})]);
+  write("lossOf", isElsewhere ? "of x, not of z" : "nats");
+  write("klHead", `+ ${timesText(weight)}KL`);
+  fillColumn("own", losses, weight);
+  fillColumn("test", isTrained() ? content.testLosses : null, content.klWeight);
+  if (own) fillColumn("your", ownLosses(), weight);
   drawPixels(element("error"), losses?.pixels.map(loss => loss / WHITE) ?? new Uint8Array(SIZE));
-  element("lossOf").textContent = !isTrained() ? "not recorded"
-    : isElsewhere ? "of x, not of z" : "nats";
-  for (const id of ["loss", "drawn"]) element(id).classList.toggle("aside", isElsewhere);
+  for (const id of ["loss", "sampling"]) element(id).classList.toggle("aside", isElsewhere);
 }
 
 /** Fills a column of the table. */
-function fillColumn(column, losses) {
-  const texts = losses && lossTexts(losses, content.klWeight);
-  const product = texts?.product ? `${texts.product} = ` : "";
-  element(`${column}Error`).textContent = texts?.reconstruction ?? "–";
-  element(`${column}Kl`).textContent = texts ? product + texts.term : "–";
-  element(`${column}Loss`).textContent = texts?.loss ?? "–";
+function fillColumn(column, losses, weight) {
+  const texts = losses && lossTexts(losses, weight);
+  write(`${column}Error`, texts?.reconstruction ?? "–");
+  write(`${column}Kl`, texts?.kl ?? "–");
+  write(`${column}Loss`, texts?.loss ?? "–");
 }
+
+// ==== Samples ====================================================================================
 
 function showSamples() {
-  const codes = isTrained() ? samples() : [];
-  element("sample").disabled = codes.length === 0;
-  element("samplesText").textContent = !isTrained() ? "not recorded for earlier epochs"
-    : isAtMean() || !state.image ? "z = μ + σ·ε, decoded" : "of image x, not of z";
-  element("samples").replaceChildren(...Array.from({length: content.samples}, (_, i) =>
-    codes[i] ? sampleFigure(codes[i]) : emptyFigure()));
+  const isEmpty = isTrained() && !state.image;
+  element("sample").disabled = !isTrained() || isEmpty;
+  element("sample").hidden = !isTrained();
+  write("samplesTitle", isTrained() ? "Samples" : "Reconstructions");
+  const text = element("samplesText");
+  if (!isTrained()) text.textContent = momentsText(shownMoments());
+  else if (isEmpty) text.textContent = "none without an image x";
+  else if (isAtMean()) text.replaceChildren(...formulaOfSamples());
+  else text.textContent = "of image x, not of z";
+  drawSamplePixels();
 }
 
-function sampleFigure(z) {
-  const figure = document.createElement("figure");
-  const caption = document.createElement("figcaption");
-  const canvas = picture(decode(model, z));
-  const [[label]] = countVotes(nearest(z));
-  canvas.setAttribute("role", "img");
-  canvas.setAttribute("aria-label", `Decoded from ${pair(z)}, where class ${classes[label]} is near`);
-  caption.textContent = classes[label];
-  figure.append(canvas, caption);
-  return figure;
-}
+/** "z = μ + σ·ε, decoded", each symbol in its colour. */
+const formulaOfSamples = () => [["z", "z"], [" = "], ["μ", "mu"], [" + "], ["σ", "sigma"], ["·"],
+  ["ε", "epsilon"], [", decoded"]].map(([text, className]) =>
+  className ? make("b", {className, textContent: text}) : text);
 
-function emptyFigure() {
-  const figure = document.createElement("figure");
-  figure.append(document.createElement("i"), document.createElement("figcaption"));
-  return figure;
+/** The decoded samples or, at an earlier epoch, reconstructions of the image until then. */
+const drawSamplePixels = remembered(() => {
+  const moments = isTrained() ? [] : shownMoments();
+  const images = isTrained() ? samples().map(z => decode(model, z))
+    : moments.map(epoch => reconstructionAt(epoch, replayedPlace()));
+  const names = isTrained() ? samples().map(z => `Decoded from ${pair(z)}`)
+    : moments.map(epoch => `Reconstruction at epoch ${epoch}`);
+  [...element("samples").children].forEach((figure, i) => {
+    const [canvas] = figure.children;
+    figure.className = images[i] ? "" : "empty";
+    if (images[i]) drawPixels(canvas, images[i]);
+    canvas.setAttribute("aria-label", names[i] ?? "none");
+  });
+});
+
+const momentsText = moments =>
+  moments.length === 1 ? `at epoch ${moments[0]}` : `at epochs ${moments[0]} to ${moments.at(-1)}`;
+
+/** As many epochs as there are samples, or fewer, evenly from the first until now. */
+function shownMoments() {
+  const {stripEpochs} = training, count = content.samples;
+  const moments = Array.from({length: count}, (_, i) =>
+    stripEpochs[Math.round(i / (count - 1) * (stripEpochs.length - 1))]);
+  return [...new Set(moments)].filter(epoch => epoch <= shownEpoch());
 }
 
 // ==== Kept codes, and the walk between two of them ===============================================
@@ -135,13 +153,14 @@ function emptyFigure() {
 const LETTERS = [..."ABCDEFGHIJ"];  // of as many codes as can be kept
 
 function showKept() {
-  const {kept, walk} = state;
-  const hint = ["keep two to walk between them", "keep one more to walk"][kept.length];
+  const {kept, walk} = state, hasWalk = walk.length === 2;
   [...element("kept").children].forEach((place, i) => showPlace(place, kept[i]));
-  element("keptText").textContent = [state.message, hint].filter(Boolean).join("; ");
-  element("remove").textContent = `Remove ${walk.at(-1)?.letter ?? ""}`;
+  write("keptText", state.message);
+  write("walkHint", ["Keep two codes to walk between them.", "Keep one more to walk."][kept.length] ?? "");
+  write("remove", `Remove ${walk.at(-1)?.letter ?? ""}`);
   element("remove").hidden = kept.length === 0;
-  element("play").disabled = element("walk").disabled = walk.length < 2;
+  element("walkHint").hidden = hasWalk;
+  element("play").hidden = element("walk").hidden = !hasWalk;
 }
 
 /** Shows a kept code, or nothing, in a place of the list. */
@@ -150,7 +169,7 @@ function showPlace(place, item) {
     place.replaceChildren();
     return;
   }
-  if (!place.firstChild) place.append(keptButton());
+  if (!place.firstChild) place.append(make("button", {}, picture(), make("b")));
   const [button] = place.children, [canvas, letter] = button.children;
   drawPixels(canvas, decode(model, item.code));
   letter.textContent = item.letter;
@@ -159,60 +178,48 @@ function showPlace(place, item) {
   button.onclick = () => chooseKept(item);
 }
 
-function keptButton() {
-  const button = document.createElement("button");
-  button.append(picture(new Uint8Array(SIZE)), document.createElement("b"));
-  return button;
-}
-
 function showWalk() {
   const {walk, percent, playing} = state;
   const route = walk.length === 2 ? ` ${walk[0].letter} → ${walk[1].letter}` : "";
-  element("play").textContent =
-    playing?.what === "walk" ? "❚❚ Pause" : `${still.matches ? "Step" : "▶ Walk"}${route}`;
+  write("play", playing?.what === "walk" ? "❚❚ Pause" : `${state.isStill ? "Step" : "▶ Walk"}${route}`);
   element("walk").value = percent;
-  element("walk").setAttribute("aria-valuetext", route
-    ? `${Math.round(percent)} percent from ${walk[0].letter} to ${walk[1].letter}` : "no walk yet");
+  if (!route) return;
+  element("walk").setAttribute("aria-valuetext",
+    `${Math.round(percent)} percent from ${walk[0].letter} to ${walk[1].letter}`);
 }
 
 // ==== The training ===============================================================================
 
 function showTraining() {
-  element("unfold").textContent = state.playing?.what === "training" ? "❚❚ Pause"
-    : still.matches ? "Next epoch" : "▶ Play training";
+  write("unfold", state.playing?.what === "training" ? "❚❚ Pause"
+    : state.isStill ? "Next epoch" : "▶ Play training");
+  element("step").hidden = state.isStill;
+  for (const layer of ["images", "posterior"]) {
+    element(layer).checked = shows(layer);
+    element(layer).disabled = !isTrained();
+  }
+  element("codes").checked = shows("dots");
+  element("zoom").checked = state.zoom;
   if (!training) return;
-  const number = Math.round(state.epoch);
-  const [title, text] = isTrained() ? ["Trained", testText()]
-    : number === 0 ? ["Epoch 0", "random initial weights"]
-      
-      : number === TRAINED ? ["Trained", ""] : [`Epoch ${number}`, validationText(number)];
-  element("epochText").textContent = title;
-  element("losses").textContent = text;
+  const number = shownEpoch();
+  const [title, text] = isTrained() ? ["Trained", `after ${grouped(LAST_EPOCH)} epochs`]
+    : number === 0 ? ["Epoch 0", "random initial weights"] : [`Epoch ${number}`, validationText(number)];
+  write("epochText", title);
+  write("losses", text);
   element("epoch").value = number;
   element("epoch").setAttribute("aria-valuetext", `${title}: ${text}`);
   element("hint").hidden = isTrained();
-  element("hint").textContent = isTrained() ? "" : replayText();
-  element("codes").checked = !showsImages();
-  element("images").checked = showsImages();
-  element("images").disabled = !isTrained();
+  write("hint", isTrained() ? "" : replayText());
 }
 
-const validationText = number => {
+function validationText(number) {
   const {reconstruction, kl, kl_weight: weight} = training.losses[number - 1];
-  return `validation ${sumText({reconstruction, kl}, weight)}`;
-};
-const testText = () => `test ${sumText(content.testLosses, content.klWeight)}`;
-
-/** "loss 20.6 = reconstruction 16.9 + KL 3.7" */
-function sumText(losses, weight) {
-  const {loss, reconstruction, term, product} = lossTexts(losses, weight);
-  return `loss ${loss} = reconstruction ${reconstruction} + KL ${term}`
-    + (product ? ` (${product})` : "");
+  return `validation loss ${sumText({reconstruction, kl}, weight)}`;
 }
 
 function replayText() {
   const count = `The first ${grouped(training.codes[0].length / 2)} test images at epoch ${
-    Math.round(state.epoch)}.`;
+    shownEpoch()}.`;
   const number = training.images[replayedPlace()];
   if (!state.image || state.image.number === number) return count;
   return `${count} The replay shows ${imageName(number)}; ${
@@ -224,7 +231,7 @@ function drawCurve() {
   const curve = element("curve"), {clientWidth: width, clientHeight: height} = curve;
   if (!training || width === 0) return;
   const context = fit(curve), em = rootSize();
-  const losses = training.losses.map(({loss}) => loss);
+  const losses = training.losses.map(({loss}) => loss), last = losses.length - 1;
   const most = Math.max(...losses), least = Math.min(...losses);
   const x = epoch => 8 + epoch / TRAINED * (width - 16);  // as the thumb of the slider
   const y = loss => 6 + (most - loss) / (most - least || 1) * (height - 12);
@@ -236,7 +243,10 @@ function drawCurve() {
   losses.forEach((loss, i) => context.lineTo(x(i + 1), y(loss)));
   context.stroke();
   context.font = `${0.75 * em}px system-ui, sans-serif`;
+  context.textAlign = "left";
+  if (last > 0) context.fillText(losses[0].toFixed(1), x(1) + 6, y(losses[0]) + 0.4 * em);
   context.textAlign = "right";
+  context.fillText(losses[last].toFixed(1), x(last + 1), Math.max(1.8 * em, y(losses[last]) - 5));
   context.fillText("validation loss", width - 4, 0.8 * em);
   const {epoch} = state, after = Math.min(LAST_EPOCH, Math.ceil(epoch));
   if (epoch < 1 || epoch > LAST_EPOCH) return;
@@ -247,25 +257,34 @@ function drawCurve() {
 /** Test images over their reconstructions at the epoch, or at the last before it that is kept. */
 function showStrip() {
   if (!training) return;
-  const strip = element("strip"), {images} = training;
-  strip.width = images.length * SIDE;
-  strip.height = 2 * SIDE;
-  const context = strip.getContext("2d", {willReadFrequently: true});
-  images.forEach((number, place) => {
-    context.drawImage(picture(exampleImages[number]), place * SIDE, 0);
-    context.drawImage(picture(reconstructionInStrip(place)), place * SIDE, SIDE);
+  const epoch = shownEpoch(), isAny = shownImage()?.number;
+  const when = isTrained() ? "by the trained model" : `at epoch ${training.stripEpochs[stripPlace()]}`;
+  element("strip").setAttribute("aria-label", `Test images over their reconstructions ${when}`);
+  [...element("strip").children].forEach((place, i) => {
+    const [input, canvas] = place.children;
+    input.checked = training.images[i] === isAny;
+    drawStripPlace(canvas, i, epoch);
   });
-  const when = Math.round(state.epoch) === TRAINED ? "by the trained model"
-    : `at epoch ${training.stripEpochs[stripPlace()]}`;
-  strip.setAttribute("aria-label", `Test images over their reconstructions ${when}`);
 }
 
-function reconstructionInStrip(place) {
-  if (Math.round(state.epoch) === TRAINED) {
+const drawnInStrip = new Map();  // by the place: the epoch of its images
+
+function drawStripPlace(canvas, place, epoch) {
+  if (drawnInStrip.get(place) === epoch) return;
+  drawnInStrip.set(place, epoch);
+  drawPixels(canvas, testImage(training.images[place]));
+  drawPixels(canvas, reconstructionInStrip(place), SIDE);
+}
+
+const reconstructionInStrip = place => reconstructionAt(shownEpoch(), place);
+
+/** The reconstruction of an image of the strip at an epoch, or at the last before it that is kept. */
+function reconstructionAt(epoch, place) {
+  if (epoch === TRAINED) {
     return decode(model, training.means[TRAINED].slice(2 * place, 2 * place + 2));
   }
-  const strip = training.strips[stripPlace()];
-  return Float64Array.from(strip.subarray(SIZE * place, SIZE * (place + 1)), byte => byte / 255);
+  const kept = training.stripEpochs.findLastIndex(other => other <= epoch);
+  return pixelsOf(training.strips[kept].subarray(SIZE * place, SIZE * (place + 1)));
 }
 
 // ==== The legend =================================================================================
@@ -274,37 +293,13 @@ function showLegend() {
   const buttons = [...element("classes").children], all = buttons.pop();
   buttons.forEach((button, label) => {
     button.setAttribute("aria-pressed", state.shown[label]);
+    button.disabled = shows("images");  // which have no dots to choose from
   });
-  all.hidden = state.shown.every(Boolean);
+  all.hidden = state.shown.every(Boolean) || shows("images");
 }
 
 /** Reads the code and its vote aloud. */
 function speak() {
   if (state.spoken === 0) return;
-  element("spoken").textContent = `${element("code").textContent}; ${element("vote").textContent}`;
+  write("spoken", `${element("code").textContent}; ${element("vote").textContent}`);
 }
-
-// ==== The parts: what each depends on, and what shows it ==========================================
-
-const onPlane = s => [s.layer, s.zoom, s.shown, s.epoch, s.screen];
-const PARTS = [
-  {of: s => [...onPlane(s), s.pressed?.limit ?? limitOfAxes()], show: drawBase},
-  {
-    of: s => [...onPlane(s), s.pressed?.limit ?? limitOfAxes(), s.image, s.epsilons, s.pinned,
-      s.kept, s.walk],
-    show: drawMarks,
-  },
-  {of: s => [s.hover, isTrained()], show: showPreview},
-  {of: s => [s.shown], show: showLegend},
-  {of: s => [s.image, s.strokes, s.epoch, s.screen], show: drawPad},
-  {of: s => [s.image, s.epoch], show: showImage},
-  {of: s => [s.image, s.pinned, s.epoch], show: showOutput},
-  {of: s => [s.image, s.pinned, isTrained()], show: showLosses},
-  {of: s => [s.image, s.epsilons, isAtMean(), isTrained()], show: showSamples},
-  {of: s => [s.kept, s.walk, s.message], show: showKept},
-  {of: s => [s.walk, s.percent, s.playing], show: showWalk},
-  {of: s => [s.epoch, s.playing, s.layer, s.image], show: showTraining},
-  {of: s => [s.epoch, s.screen], show: drawCurve},
-  {of: s => [Math.round(s.epoch)], show: showStrip},
-  {of: s => [s.spoken], show: speak},
-];

@@ -1,11 +1,11 @@
-// ==== The plane ==================================================================================
+// ==== The plane: its axes, and what stays while the code moves ====================================
 
 const TILES = 20;   // decoded images in a row of the plane
 const PADDING = 8;  // pixels between the frame and what it holds, so that a dot at the edge is whole
 const plane = element("plane");
 const base = document.createElement("canvas");  // what stays while the code moves
 
-// ---- Its axes -----------------------------------------------------------------------------------
+// ---- Axes ---------------------------------------------------------------------------------------
 
 let view = null;  // of the last drawing; null where the plane has no room to be drawn
 
@@ -13,49 +13,57 @@ let view = null;  // of the last drawing; null where the plane has no room to be
 function viewOf(width) {
   const em = rootSize();
   const margin = 2.2 * em;  // left of the axes and under them; 2 pixels above and to the right
-  const colour = name => styleOf(plane, `--${name}`);
+  const colours = ["plot", "mark", "halo", "epsilon", "dot-edge", "accent", "line", "quiet", "heat",
+    "own", "mu", "sigma"];
   return {
     em, margin,
-    limit: state.pressed?.limit ?? limitOfAxes(),  // axes: -limit to limit
+    limit: state.limit,  // axes: -limit to limit
     frame: width - margin - 2,  // its length
     length: width - margin - 2 - 2 * PADDING,  // of the axes
-    plot: colour("plot"), mark: colour("mark"), halo: colour("halo"), prior: colour("prior"),
-    dotEdge: colour("dot-edge"), accent: colour("accent"), line: colour("line"),
-    quiet: colour("quiet"),
+    dotAlpha: Number(styleOf(plane, "--dot-alpha")),
+    ...Object.fromEntries(colours.map(name => [name, styleOf(plane, `--${name}`)])),
   };
 }
 
 /**
- * The axes hold the dots or the dashed square, and make room in steps for the code that is shown
- * and, beside the dots, for the mean of the image.
+ * The axes hold nearly all dots or, with "zoom", the square; without, they make room in steps for
+ * the code that is shown and for the means of the Gaussians. They stay while the code is dragged.
  */
 function limitOfAxes() {
-  const room = state.zoom ? 1.03 * edge : 1.05 * limitOfDots();
-  const mean = state.image && !state.zoom ? state.image.mean : [];
-  const needed = Math.max(...[...shownCode(), ...mean].map(Math.abs));
+  if (state.pressed) return state.pressed.limit;
+  if (state.zoom) return 1.03 * edge;
+  const means = isTrained() ? [state.image?.mean ?? [], state.own?.mean ?? []] : [];
+  const room = limitOfDots();
+  const needed = Math.max(...[shownCode(), ...means].flat().map(Math.abs));
   return needed <= room ? room : Math.ceil(4 * needed) / 4;
 }
 
-/** All dots of the trained model lie within this and, at an earlier epoch, all of that epoch. */
+const placeAxes = () => { values.limit = limitOfAxes(); };
+
+/** Nearly all dots of the trained model lie within this and, at an earlier epoch, of that epoch. */
 function limitOfDots() {
-  if (!training) return farthestOf(testCodes);
-  const [ofEpoch] = atEpoch(training.codes.map(codes => [farthestOf(codes)]));
-  return Math.max(farthestOf(testCodes), ofEpoch);
+  if (isTrained()) return roomOf(testCodes);
+  const [ofEpoch] = atEpoch(training.codes.map(codes => [roomOf(codes)]));
+  return Math.max(roomOf(testCodes), ofEpoch);
 }
 
-const farthest = new Map();  // by the codes
+const rooms = new Map();  // by the codes
 
-function farthestOf(codes) {
-  if (!farthest.has(codes)) {
-    const most = codes.reduce((most, value) => Math.max(most, Math.abs(value)), edge);
-    farthest.set(codes, most);
+function roomOf(codes) {
+  if (!rooms.has(codes)) {
+    rooms.set(codes, Math.max(LEAST_LIMIT, 1.03 * edge, 1.05 * quantileOf(codes)));
   }
-  return farthest.get(codes);
+  return rooms.get(codes);
 }
 
+const clip = (value, least, most) => Math.max(least, Math.min(most, value));
 const toX = z1 => view.margin + PADDING + (z1 / view.limit + 1) / 2 * view.length;
 const toY = z2 => 2 + PADDING + (1 - z2 / view.limit) / 2 * view.length;
-const within = value => Math.max(-view.limit, Math.min(view.limit, value));
+const within = value => clip(value, -view.limit, view.limit);
+
+/** The place of a code, or where it leaves the frame. */
+const toFrame = z => z.map(value => within(value * view.length / (view.length + PADDING)) *
+  (view.length + PADDING) / view.length);
 
 /** The code at a place of the plane, or null on the numbers of the axes. */
 function codeAt(x, y) {
@@ -84,19 +92,16 @@ function clipped(context, draw) {
   context.restore();
 }
 
-// ---- What stays while the code moves: dots or images, the square, the axes -----------------------
+// ---- Dots or images, the square, the numbers of the axes ------------------------------------------
 
-let names = [];  // of the classes, with their places
+let classNames = [];  // of the classes, with their places
 
-function drawBase() {
-  plane.classList.toggle("images", showsImages());
-  const {clientWidth} = plane;
-  if (clientWidth < 8 * rootSize()) {
-    view = null;
-    return;
-  }
+const drawBase = remembered(() => {
+  plane.classList.toggle("images", shows("images"));
   fit(plane);
-  view = viewOf(clientWidth);
+  const {clientWidth} = plane;
+  view = clientWidth < 8 * rootSize() ? null : viewOf(clientWidth);
+  if (!view) return;
   base.width = plane.width;
   base.height = plane.height;
   const context = base.getContext("2d");
@@ -104,25 +109,53 @@ function drawBase() {
   clipped(context, () => {
     context.fillStyle = view.plot;
     context.fillRect(view.margin, 2, view.frame, view.frame);
-    if (showsImages()) drawImages(context);
+    if (shows("images")) drawImages(context);
     else drawDots(context);
     drawSquare(context);
   });
   drawAxes(context);
-  names = isTrained() && !showsImages() ? placeNames(context) : [];
-}
+  classNames = isTrained() && !shows("images") ? placeNames(context) : [];
+});
+
+const radiusOfDots = count =>
+  clip(view.length / 350, 0.9, 2) * (count < 3000 ? 1.4 : 1);
 
 /** The means of all test images or, at an earlier epoch, of the first ones. */
 function drawDots(context) {
   const codes = isTrained() ? testCodes : atEpoch(training.codes);
-  const isFew = codes.length < 2 * 3000;
-  const radius = Math.max(0.9, Math.min(2, view.length / 350)) * (isFew ? 1.4 : 1);
+  const {shown} = state, isPale = shows("posterior"), {limit} = view;
+  const radius = radiusOfDots(codes.length / 2);
+  context.globalAlpha = isPale ? view.dotAlpha : 1;
   for (let i = 0; i < codes.length / 2; i++) {
-    if (!state.shown[labels[i]]) continue;
-    const [x, y] = [toX(codes[2 * i]), toY(codes[2 * i + 1])];
-    disc(context, x, y, radius + 0.4, view.dotEdge);
+    if (!shown[labels[i]]) continue;
+    const [z1, z2] = [codes[2 * i], codes[2 * i + 1]];
+    const isOutside = Math.max(Math.abs(z1), Math.abs(z2)) > limit;
+    const [x, y] = isOutside ? markOf([z1, z2]) : [toX(z1), toY(z2)];
+    if (!isPale) disc(context, x, y, radius + 0.4, view["dot-edge"]);
     disc(context, x, y, radius, content.colours[labels[i]]);
   }
+  context.globalAlpha = 1;
+}
+
+/** Where a dot outside the axes is marked: at the frame, or nowhere in a part of the plane. */
+function markOf(code) {
+  if (state.zoom) return [toX(code[0]), toY(code[1])];
+  const [z1, z2] = toFrame(code);
+  return [toX(z1), toY(z2)];
+}
+
+/** The number of the test image whose dot is at a place of the plane, or -1. */
+function dotAt(x, y) {
+  if (!shows("dots") || !isTrained()) return -1;
+  const reach = radiusOfDots(testCodes.length / 2) + 1;
+  let found = -1, least = reach ** 2;
+  for (let i = 0; i < labels.length; i++) {
+    if (!state.shown[labels[i]] || !testImages.has(i)) continue;
+    const [dotX, dotY] = markOf([testCodes[2 * i], testCodes[2 * i + 1]]);
+    const square = (dotX - x) ** 2 + (dotY - y) ** 2;
+    if (square <= least) [found, least] = [i, square];
+  }
+  return found;
 }
 
 function disc(context, x, y, radius, colour) {
@@ -132,39 +165,55 @@ function disc(context, x, y, radius, colour) {
   context.fill();
 }
 
-const layers = new Map();  // of decoded images, by the limit of the axes, which alone changes them
+// Decoded images by the limit of the axes, which alone changes them: {canvas, done}.
+const layers = new Map();
 
-/** Draws the decoded images, TILES x TILES of them. */
-function drawImages(context) {
-  const {limit, margin, length} = view;
-  if (!layers.has(limit)) layers.set(limit, decodeLayer(limit));
-  context.fillStyle = "#000";
-  context.fillRect(margin, 2, view.frame, view.frame);
-  context.drawImage(layers.get(limit), margin + PADDING, 2 + PADDING, length, length);
+function layerOf(limit) {
+  if (!layers.has(limit)) {
+    const size = TILES * SIDE;
+    layers.set(limit, {canvas: make("canvas", {width: size, height: size}), done: 0});
+  }
+  return layers.get(limit);
 }
 
-function decodeLayer(limit) {
-  const layer = document.createElement("canvas");
-  layer.width = layer.height = TILES * SIDE;
-  const context = layer.getContext("2d");
-  const centre = index => ((index + 0.5) / TILES * 2 - 1) * limit;
-  for (let row = 0; row < TILES; row++) {
-    for (let column = 0; column < TILES; column++) {
-      const tile = picture(decode(model, [centre(column), -centre(row)]));
-      context.drawImage(tile, column * SIDE, row * SIDE);
-    }
+/** Draws the decoded images, TILES x TILES of them, as far as they are decoded. */
+function drawImages(context) {
+  void state.tiles;
+  const {limit, margin, frame, length} = view;
+  context.fillStyle = "#000";
+  context.fillRect(margin, 2, frame, frame);
+  context.drawImage(layerOf(limit).canvas, margin + PADDING, 2 + PADDING, length, length);
+}
+
+const SLICE = 12;  // milliseconds of a frame
+
+/** Decodes some of the images that are to be shown; the others follow at the next frames. */
+function decodeTiles() {
+  if (!shows("images")) return;
+  const layer = layerOf(state.limit), context = layer.canvas.getContext("2d");
+  if (layer.done === TILES ** 2) return;
+  const end = performance.now() + SLICE, tile = picture();
+  const centre = index => ((index + 0.5) / TILES * 2 - 1) * state.limit;
+  while (layer.done < TILES ** 2 && performance.now() < end) {
+    const [row, column] = [Math.floor(layer.done / TILES), layer.done % TILES];
+    drawPixels(tile, decode(model, [centre(column), -centre(row)]));
+    context.drawImage(tile, column * SIDE, row * SIDE);
+    layer.done++;
   }
-  return layer;
+  set({tiles: state.tiles + 1});
 }
 
 function drawSquare(context) {
-  context.save();
-  context.strokeStyle = view.mark;
+  const {em} = view;
+  context.strokeStyle = view.epsilon;
   context.lineWidth = 1.3;
-  context.setLineDash([6, 4]);
   context.strokeRect(toX(-edge), toY(edge), toX(edge) - toX(-edge), toY(-edge) - toY(edge));
-  context.restore();
+  writeAt(context, `middle ${shareText} of the prior`, toX(-edge) + 0.4 * em, toY(edge) - 0.5 * em,
+    0.7 * em, view.epsilon, "left");
 }
+
+/** How much of the prior is in the square, on each axis. */
+const shareText = `${Math.round(100 * erf(edge / Math.SQRT2))} %`;
 
 function drawAxes(context) {
   const {em, margin, frame, limit, length} = view;
@@ -193,9 +242,9 @@ function placeNames(context) {
   context.font = `bold ${view.em}px system-ui, sans-serif`;
   const placed = [];
   classes.forEach((name, label) => {
-    const centre = medianOfClass(label);
+    const centre = medians[label];
     if (!state.shown[label] || !centre) return;
-    const text = name.length > 12 ? `${name.slice(0, 11)}…` : name;
+    const text = shortened(name);
     const [width, height] = [context.measureText(text).width + 4, 1.1 * view.em];
     placed.push({text, x: toX(centre[0]), y: toY(centre[1]), width, height});
   });
@@ -204,8 +253,8 @@ function placeNames(context) {
   });
   const {margin, frame} = view;
   for (const name of placed) {
-    name.x = Math.max(margin + name.width / 2, Math.min(margin + frame - name.width / 2, name.x));
-    name.y = Math.max(2 + name.height / 2, Math.min(2 + frame - name.height / 2, name.y));
+    name.x = clip(name.x, margin + name.width / 2, margin + frame - name.width / 2);
+    name.y = clip(name.y, 2 + name.height / 2, 2 + frame - name.height / 2);
   }
   return placed;
 }
@@ -223,155 +272,13 @@ function moveApart(a, b) {
   b[axis] -= way;
 }
 
-const medians = classes.map(() => undefined);
+/** The places of the test codes of each class. */
+const membersOf = classes.map(() => []);
+labels.forEach((label, place) => membersOf[label].push(place));
 
-/** The median of the test codes of a class, or null where it has none. */
-function medianOfClass(label) {
-  if (medians[label] === undefined) {
-    const members = [...labels.keys()].filter(i => labels[i] === label);
-    const middle = axis =>
-      members.map(i => testCodes[2 * i + axis]).sort((a, b) => a - b)[members.length >> 1];
-    medians[label] = members.length ? [middle(0), middle(1)] : null;
-  }
-  return medians[label];
-}
-
-// ---- What moves: Gaussians, samples, kept codes, the pinned code -----------------------------------
-
-function drawMarks() {
-  if (!view) return;
-  const context = plane.getContext("2d");
-  context.clearRect(0, 0, plane.clientWidth, plane.clientHeight);
-  context.drawImage(base, 0, 0, plane.clientWidth, plane.clientHeight);
-  const image = shownImage();
-  clipped(context, () => {
-    drawBells(context, image);
-    if (isTrained()) drawWalk(context);
-    for (const {text, x, y} of names) write(context, text, x, y, view.em);
-    if (image) drawGaussian(context, image);
-    if (isTrained()) drawSamples(context);
-    if (isTrained()) drawKept(context);
-    drawPin(context, shownCode());
-  });
-}
-
-const PEAK_OF_PRIOR = 0.03, HIGHEST_PEAK = 0.25;  // parts of the axes
-
-/** Draws the densities of the prior and of the image's Gaussian at both axes, to one scale. */
-function drawBells(context, image) {
-  const sigma = image ? sigmaOf(image) : [1, 1];
-  const scale = view.length * Math.min(PEAK_OF_PRIOR, HIGHEST_PEAK * Math.min(...sigma));
-  drawBellsOf(context, [0, 0], [1, 1], scale, view.prior);
-  if (image) drawBellsOf(context, image.mean, sigma, scale, view.mark);
-}
-
-/** Draws the bell of z₁ over the lower axis and of z₂ beside the left one. */
-function drawBellsOf(context, mean, sigma, scale, colour) {
-  const [along, up] = [0, 1].map(axis => bellOf(mean[axis], sigma[axis], scale));
-  const {margin, frame} = view;
-  stroke(context, colour, () => {
-    for (const [z, height] of along) context.lineTo(toX(z), 2 + frame - height);
-  });
-  stroke(context, colour, () => {
-    for (const [z, height] of up) context.lineTo(margin + height, toY(z));
-  });
-}
-
-/** Pairs of a code and the height of a bell there, at every pixel of four sigma and at the mean. */
-function bellOf(mean, sigma, scale) {
-  const {length, limit} = view;
-  const places = Array.from({length: Math.ceil(length) + 1}, (_, i) => (2 * i / length - 1) * limit);
-  return [...places.filter(z => Math.abs(z - mean) < 4 * sigma), mean].sort((a, b) => a - b)
-    .map(z => [z, scale / sigma * Math.exp(-(((z - mean) / sigma) ** 2) / 2)]);
-}
-
-function drawWalk(context) {
-  stroke(context, view.mark, () => {
-    for (const {code} of state.walk) context.lineTo(toX(code[0]), toY(code[1]));
-  });
-}
-
-/** Draws the ellipses of one and two sigma of an image, and says which image it is. */
-function drawGaussian(context, image) {
-  const [x, y] = [toX(image.mean[0]), toY(image.mean[1])];
-  const radii = sigmaOf(image).map(sigma => sigma / (2 * view.limit) * view.length);
-  for (const times of [1, 2]) {
-    const path = () => context.ellipse(x, y, times * radii[0], times * radii[1], 0, 0, 7);
-    context.globalAlpha = 0.13;
-    context.fillStyle = view.mark;
-    context.beginPath();
-    path();
-    context.fill();
-    context.globalAlpha = 1;
-    stroke(context, view.mark, path);
-  }
-  const text = imageName(image.number), size = 0.85 * view.em;
-  context.font = `bold ${size}px system-ui, sans-serif`;
-  const half = context.measureText(text).width / 2 + 4;
-  const {margin, frame} = view;
-  const above = y - 2 * radii[1] - 0.8 * view.em;
-  const place = above > 2 + size ? above : Math.min(frame - size, y + 2 * radii[1] + view.em);
-  write(context, text, Math.max(margin + half, Math.min(margin + frame - half, x)), place, size);
-}
-
-function drawSamples(context) {
-  for (const [z1, z2] of samples()) ring(context, toX(z1), toY(z2), 2.5);
-}
-
-function drawKept(context) {
-  for (const {letter, code: [z1, z2]} of state.kept) {
-    ring(context, toX(z1), toY(z2), 4);
-    write(context, letter, toX(z1), toY(z2) - 0.95 * view.em, 0.85 * view.em);
-  }
-}
-
-function ring(context, x, y, radius) {
-  stroke(context, view.mark, () => context.arc(x, y, radius, 0, 7));
-  disc(context, x, y, radius - 0.8, view.halo);
-}
-
-function drawPin(context, [z1, z2]) {
-  disc(context, toX(z1), toY(z2), 7.5, view.mark);
-  disc(context, toX(z1), toY(z2), 6.5, view.halo);
-  disc(context, toX(z1), toY(z2), 4.5, view.accent);
-}
-
-/** Strokes what `path` makes, with a halo. */
-function stroke(context, colour, path) {
-  for (const [style, width] of [[view.halo, 4], [colour, 1.7]]) {
-    context.strokeStyle = style;
-    context.lineWidth = width;
-    context.beginPath();
-    path();
-    context.stroke();
-  }
-}
-
-/** Writes a text around (x, y), with a halo. */
-function write(context, text, x, y, size) {
-  context.font = `bold ${size}px system-ui, sans-serif`;
-  context.textAlign = "center";
-  context.lineJoin = "round";
-  context.strokeStyle = view.halo;
-  context.lineWidth = 4;
-  context.strokeText(text, x, y + size / 3);
-  context.fillStyle = view.mark;
-  context.fillText(text, x, y + size / 3);
-}
-
-/** The decoded image beside the mouse, on the side where there is room. */
-function showPreview() {
-  const {hover} = state, box = element("preview");
-  box.hidden = !hover || !isTrained();
-  if (box.hidden) return;
-  const [canvas, text] = box.children;
-  drawPixels(canvas, decode(model, hover.code));
-  const voters = nearest(hover.code);
-  const [[label, number]] = countVotes(voters);
-  text.textContent = `${classes[label]}: ${number} of ${voters.length}`;
-  const away = 14, {clientWidth: width} = plane;
-  const isRight = hover.x + away + box.offsetWidth < width;
-  const isAbove = hover.y - away - box.offsetHeight > 0;
-  box.style.left = `${isRight ? hover.x + away : hover.x - away - box.offsetWidth}px`;
-  box.style.top = `${isAbove ? hover.y - away - box.offsetHeight : hover.y + away}px`;
-}
+/** The medians of the test codes of each class, or null where it has none. */
+const medians = membersOf.map(members => {
+  const middle = axis =>
+    Float32Array.from(members, place => testCodes[2 * place + axis]).sort()[members.length >> 1];
+  return members.length ? [middle(0), middle(1)] : null;
+});

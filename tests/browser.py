@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import time
 
 import keras
 import numpy as np
@@ -36,7 +35,7 @@ EARLIER = [
     {0: (1.25, 0.75), 1: (-1.0, 1.5)},
 ]
 KNOWN_SIGMA = np.array([0.2, 0.4])
-STRIP = [0, 30, *range(1, 9)]  # the first image of each class, then the others
+STRIP = [0, 30, 1, 2, 3, 31, 32, 33, 4, 5, 6]  # one of each class, then others: all voted right
 
 
 def clouds(places):
@@ -82,8 +81,13 @@ def sigma_of_epoch(epoch):
 
 
 def strip_of_epoch(epoch):
-    """Pixels of ten images, each of one grey level."""
-    return np.repeat((10 * epoch + np.arange(10))[:, None] / 63, 784, axis=1)
+    """Bytes of the images in the strip, each of one grey level."""
+    return np.repeat(np.uint8(40 * epoch + 3 * np.arange(11))[:, None], 784, axis=1)
+
+
+def strip_losses_of_epoch(epoch):
+    """Reconstruction losses of the images in the strip."""
+    return 30.0 - 5 * epoch + np.arange(11)
 
 
 def losses_of_epoch(epoch):
@@ -95,8 +99,11 @@ def make_known_page(places=EARLIER, losses=losses_of_epoch, **settings):
     recorder = explorer.Recorder(data.x_test[:60], data.y_test[:60])
     recorder.codes = [clouds(moment) for moment in places]
     epochs = range(len(places))
-    recorder.log_variances = [np.tile(2 * np.log(sigma_of_epoch(e)), (10, 1)) for e in epochs]
-    recorder.strips = [strip_of_epoch(epoch) for epoch in epochs]
+    order = [STRIP.index(n) if n in STRIP else 0 for n in recorder.candidates]
+    sigmas = [np.tile(2 * np.log(sigma_of_epoch(e)), (len(order), 1)) for e in epochs]
+    recorder.log_variances = sigmas
+    recorder.strips = [strip_of_epoch(epoch)[order] for epoch in epochs]
+    recorder.strip_losses = [strip_losses_of_epoch(epoch)[order] for epoch in epochs]
     recorder.losses = [losses(epoch) for epoch in epochs][1:]
     return vae_mnist.explorer_page(known_model(**settings), data, recorder)
 
@@ -129,7 +136,7 @@ def other_model():
     h = keras.layers.Dropout(0.3)(normalization(Dense(40, activation="tanh")(x)))
     gamma_beta_mean_variance = np.outer([1.5, -0.4, 0.2, 0.7], np.ones(40))
     normalization.set_weights(gamma_beta_mean_variance)
-    h = keras.layers.LeakyReLU(negative_slope=0.1)(Dense(30)(h))
+    h = keras.layers.Activation("leaky_relu")(Dense(30)(h))
     encoder = keras.Model(x, [Dense(2)(h), Dense(2)(h)])
     layers = [Dense(20, activation=name) for name in ("gelu", "elu", "silu")]
     decoder = keras.Sequential([keras.Input((2,)), *layers, Dense(1024, activation="sigmoid")])
@@ -143,6 +150,24 @@ def weighted_losses(epoch):
     """A KL weight that grows during the training."""
     weight = [0.0, 0.5, 4.0][epoch]
     return {"loss": 17.6 + weight * 0.26, "reconstruction": 17.6, "kl": 0.26, "kl_weight": weight}
+
+
+def make_paper_page():
+    """Dark ink on light paper, which the model sees as it is."""
+    data = known_data()
+    return vae_mnist.explorer_page(known_model(), data._replace(x_test=255 - data.x_test))
+
+
+OUTLIERS = np.array([(3.9, 0.5), (-0.5, -3.9)])  # 2 of 1,000 codes, far from the others
+
+
+def make_outliers_page():
+    """Two codes lie outside the axes, which hold 99.5 % of the codes."""
+    codes = np.random.default_rng(0).uniform(-2, 2, (1000, 2))
+    codes[500:502] = OUTLIERS
+    labels = np.arange(1000) % 10
+    data = known_data()._replace(x_test=images_of(codes), y_test=labels)
+    return vae_mnist.explorer_page(known_model(), data)
 
 
 FAR = [{0: (-9.0, 0.25), 1: (0.5, -1.0)}, {0: (-5.0, 0.25), 1: (-2.0, -0.5)}]
@@ -165,6 +190,8 @@ PAGES = {
     "two images": lambda: vae_mnist.explorer_page(known_model(), known_data(2)),
     "collapsed": make_collapsed_page,
     "other layers": lambda: other_model()[2],
+    "paper": make_paper_page,
+    "outliers": make_outliers_page,
 }
 
 # ---- What is drawn, and what is expected of it ---------------------------------------------------
@@ -185,20 +212,38 @@ STROKES = {
 
 
 def vote_of(z, codes, labels, skipped=None):
-    """The sentence of the vote, by brute force."""
+    """The sentence of the vote, by brute force; or that no code is near."""
     distances = np.linalg.norm(codes - z, axis=1)
     if skipped is not None:
         distances[skipped] = np.inf
+    if distances.min() > 0.15:
+        return f"No test image is near: the nearest code is {distances.min():.2f} away."
     counts = np.bincount(labels[np.argsort(distances)[:25]])
     return f"{counts.max()} of the 25 nearest test images are {counts.argmax()}"
 
 
-# ---- What a canvas shows -------------------------------------------------------------------------
+# ---- What a page draws, its time and its chance --------------------------------------------------
 # Recorded from the start of a page, by canvas: what was filled, stroked and written since it was
-# cleared. "base" is what the plane shows under the marks.
+# cleared, and how often it was. "base" is what the plane shows under the marks.
+# Frames come as the browser shows them, but their time stands still until a test lets it pass; and
+# Math.random gives the same numbers in every page.
 
 RECORDER = """
+{
+  let time = 0;
+  window.tick = milliseconds => { time += milliseconds; };
+  const request = window.requestAnimationFrame.bind(window);
+  window.requestAnimationFrame = callback => request(() => callback(time));
+  let seed = 1;
+  Math.random = () => {  // mulberry32
+    seed = (seed + 0x6D2B79F5) | 0;
+    let mixed = Math.imul(seed ^ (seed >>> 15), 1 | seed);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
 window.drawn = {};
+window.clearings = {};
 const {prototype} = CanvasRenderingContext2D;
 let path = [];
 const before = (name, action) => {
@@ -212,6 +257,7 @@ const add = (context, row) => (drawn[context.canvas.id || "base"] ??= []).push(r
 for (const name of ["scale", "clearRect"]) {
   before(name, context => { drawn[context.canvas.id || "base"] = []; });
 }
+before("clearRect", ({canvas: {id}}) => { clearings[id] = (clearings[id] ?? 0) + 1; });
 before("beginPath", () => { path = []; });
 for (const name of ["arc", "ellipse", "lineTo"]) {
   before(name, (context, values) => path.push([name, ...values]));
@@ -222,7 +268,8 @@ before("stroke", context => add(context,
 before("fillText", (context, [text, x, y]) => add(context,
   {kind: "text", text, x, y, align: context.textAlign}));
 before("strokeRect", (context, values) => add(context,
-  {kind: "rectangle", values, isDashed: context.getLineDash().length > 0}));
+  {kind: "rectangle", values, colour: context.strokeStyle,
+    isDashed: context.getLineDash().length > 0}));
 """
 
 
@@ -250,19 +297,31 @@ class Page:
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", settings)
 
     def settle(self):
-        """Wait for two frames: until the page shows what was done."""
+        """Wait for two frames: until the page shows what was done.
+
+        A page that was just opened first reads all its images, and then lists the tasks.
+        """
         self.driver.execute_async_script(
-            "const [done] = arguments; requestAnimationFrame(() => requestAnimationFrame(done))"
+            "const [done] = arguments, page = document.getElementById('page');"
+            "const isRead = () => !page || page.hidden || page.querySelector('#taskList > *');"
+            "const wait = () => requestAnimationFrame(isRead() ? done : wait);"
+            "requestAnimationFrame(wait)"
         )
+
+    def tick(self, milliseconds):
+        """Let time pass for what plays in the page, which moves by no other clock."""
+        self.js("tick(arguments[0])", milliseconds)
+        self.settle()
 
     def js(self, program, *arguments):
         return self.driver.execute_script(program, *arguments)
 
     def wait_for(self, condition):
-        """Wait until a condition of JavaScript holds."""
-        end = time.monotonic() + 20
-        while not self.js(f"return {condition}"):
-            assert time.monotonic() < end, condition
+        """Wait until a condition of JavaScript holds, which is looked at in each frame."""
+        self.driver.execute_async_script(
+            "const [done] = arguments;"
+            f"const wait = () => ({condition}) ? done() : requestAnimationFrame(wait); wait()"
+        )
         self.settle()
 
     def __getitem__(self, name):
@@ -299,11 +358,10 @@ class Page:
 
     def table(self):
         """The rows of the table of losses, as they are read."""
-        rows = self["loss"].find_elements(By.TAG_NAME, "tr")
-        return [
-            [cell.text.replace("\n", " ") for cell in row.find_elements(By.XPATH, "*")]
-            for row in rows
-        ]
+        return self.js(
+            "return [...table.rows].map(row => [...row.cells].filter(cell => cell.offsetWidth)"
+            ".map(cell => cell.innerText.replaceAll('\\n', ' ')))"
+        )
 
     # ---- Mouse, keys and fingers
 
@@ -347,6 +405,11 @@ class Page:
         chain.release().perform()
         self.settle()
 
+    def pin(self, place):
+        """Drag the code to a place of the plane; a click there may take the image of a dot."""
+        start = [part + 0.04 if part < 0.5 else part - 0.04 for part in place]
+        self.drag("plane", [start, place])
+
     def draw(self, *strokes):
         for points in strokes:
             self.drag("pad", points)
@@ -355,12 +418,14 @@ class Page:
         """Press in the middle of an element, release out of the browser's sight, and move on."""
         left, top, right, bottom = self.box(name)
         x, y = (left + right) / 2, (top + bottom) / 2
-        for event in (
-            {"type": "mousePressed", "x": x, "y": y, "button": "left", "clickCount": 1},
-            {"type": "mouseMoved", "x": x - 40, "y": y - 30, "buttons": 0},
-            {"type": "mouseMoved", "x": x + 40, "y": y + 50, "buttons": 0},
-        ):
-            self.driver.execute_cdp_cmd("Input.dispatchMouseEvent", event)
+        self.mouse("mousePressed", x, y, button="left", clickCount=1)
+        self.mouse("mouseMoved", x - 40, y - 30, buttons=0)
+        self.mouse("mouseMoved", x + 40, y + 50, buttons=0)
+
+    def mouse(self, kind, x, y, **settings):
+        """Send an event of the mouse; (x, y) are pixels of the window."""
+        event = {"type": kind, "x": float(x), "y": float(y), **settings}
+        self.driver.execute_cdp_cmd("Input.dispatchMouseEvent", event)
         self.settle()
 
     def keys(self, name, *keys):
@@ -385,13 +450,16 @@ class Page:
         return self.images(name)[0]
 
     def images(self, name):
-        """The grey levels of each canvas in an element."""
+        """The grey levels of each canvas that is seen in an element."""
         images = self.js(
             "const element = document.getElementById(arguments[0]);"
             "const all = [element, ...element.querySelectorAll('*')];"
-            "return all.filter(canvas => canvas.matches('canvas')).map(canvas => {"
-            "  const {width, height} = canvas;"
-            "  const {data} = canvas.getContext('2d').getImageData(0, 0, width, height);"
+            "const isSeen = canvas => getComputedStyle(canvas).visibility === 'visible';"
+            "return all.filter(node => node.matches('canvas') && isSeen(node)).map(canvas => {"
+            "  const {width, height} = canvas, copy = canvas.cloneNode();"
+            "  const context = copy.getContext('2d', {willReadFrequently: true});"
+            "  context.drawImage(canvas, 0, 0);"
+            "  const {data} = context.getImageData(0, 0, width, height);"
             "  return [height, width, Array.from(data).filter((_, i) => i % 4 === 0)]; })",
             name,
         )
@@ -447,11 +515,16 @@ class Page:
 
     def pin_place(self):
         """Where the blue dot is, in pixels of the plane."""
-        ((place,),) = self.discs(radius=4.5).values()
+        (place,) = self.discs(radius=4.5)[self.colour("accent")]
         return np.array(place)
 
+    def colour(self, name):
+        """The colour of a name in style.css, as the plane has it."""
+        style = "return getComputedStyle(plane).getPropertyValue(`--${arguments[0]}`).trim()"
+        return self.js(style, name)
+
     def code_at(self, place):
-        """The code of a place of the plane, in pixels, as a click finds it."""
+        """The code of a place of the plane, in pixels, as a drag finds it."""
         width, height = self.js("return [plane.clientWidth, plane.clientHeight]")
-        self.click("plane", (place[0] / width, place[1] / height))
+        self.pin((place[0] / width, place[1] / height))
         return self.code()

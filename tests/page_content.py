@@ -9,9 +9,10 @@ import numpy as np
 
 def content_of(page):
     """What the script wrote into a page."""
-    content, program = re.findall(r"<script[^>]*>(.*?)</script>", page.decode(), re.DOTALL)
+    scripts = re.findall(r"<script[^>]*>(.*?)</script>", page.decode(), re.DOTALL)
+    content, program, images = scripts
     assert "use strict" in program
-    return json.loads(content)
+    return json.loads(content) | {"allImages": json.loads(images)}
 
 
 def array(text, kind):

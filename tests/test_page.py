@@ -1,7 +1,9 @@
 """The page holds model, latent codes and training exactly, and nothing else gets into it."""
 
+import base64
 import re
 import shutil
+import zlib
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from page_content import array, content_of
 
 import explorer
 import vae_mnist
+from explorer.content import choose_strip, strip_candidates
 
 
 @pytest.fixture
@@ -37,9 +40,10 @@ def recorder_of(codes, data):
     """Return a Recorder that holds these codes of each epoch, and one grey level for each strip."""
     recorder = explorer.Recorder(data.x_test[: len(codes[0])], data.y_test[: len(codes[0])])
     recorder.codes = list(codes)
-    levels = np.linspace(0, 1, len(codes))
-    recorder.strips = [np.full((len(recorder.strip_images), 784), level) for level in levels]
-    recorder.log_variances = [np.full((len(recorder.strip_images), 2), -level) for level in levels]
+    count, levels = len(recorder.candidates), np.linspace(0, 1, len(codes))
+    recorder.strips = [np.full((count, 784), 255 * level, np.uint8) for level in levels]
+    recorder.log_variances = [np.full((count, 2), -level) for level in levels]
+    recorder.strip_losses = [np.arange(count) + level for level in levels]
     recorder.losses = [
         dict.fromkeys((*LOSS_NAMES, "kl_weight"), 10.0 + epoch) for epoch in range(len(codes) - 1)
     ]
@@ -59,8 +63,7 @@ def test_weights_codes_labels_and_images_are_stored_bit_for_bit(make_page, model
     np.testing.assert_array_equal(array(content["codes"], "<f4").reshape(-1, 2), z_mean)
     np.testing.assert_array_equal(array(content["labels"], "<u2"), data.y_test)
     images = array(content["images"], "u1").reshape(-1, 784)
-    np.testing.assert_array_equal(images, data.x_test[: len(images)])
-    assert len(images) == 40
+    np.testing.assert_array_equal(images, data.x_test[:40])
     assert content["side"] == 28
 
 
@@ -107,12 +110,16 @@ def test_the_recorder_keeps_codes_reconstructions_and_losses_of_each_epoch(
     assert len(recorder.codes) == len(recorder.strips) == 3
     np.testing.assert_allclose(recorder.codes[0], before, atol=1e-6)
     np.testing.assert_allclose(recorder.codes[2], after, atol=1e-6)
-    pixels = model.decode(after[recorder.strip_images])
-    np.testing.assert_allclose(recorder.strips[2], pixels, atol=1e-5)
+    chosen = recorder.candidates
+    pixels = model.decode(after[chosen])
+    np.testing.assert_allclose(recorder.strips[2] / 255, pixels, atol=0.501 / 255)
     _, log_variances = model.encode(data.x_test[:50])
-    np.testing.assert_allclose(
-        recorder.log_variances[2], log_variances[recorder.strip_images], atol=1e-6
-    )
+    np.testing.assert_allclose(recorder.log_variances[2], log_variances[chosen], atol=1e-6)
+    x = np.repeat(data.x_test[chosen] / np.float32(255), 1000, axis=0)
+    epsilon = np.random.default_rng(0).standard_normal((len(x), 2), np.float32)
+    drawn, _ = model.image_losses(x, epsilon)
+    drawn = np.reshape(drawn, (-1, 1000)).mean(axis=1)
+    np.testing.assert_allclose(recorder.strip_losses[2], drawn, rtol=0.02)
     for name in LOSS_NAMES:
         assert [losses[name] for losses in recorder.losses] == history[f"val_{name}"]
     assert [losses["kl_weight"] for losses in recorder.losses] == history["kl_weight"]
@@ -132,18 +139,36 @@ def test_a_recorder_of_another_model_is_rejected(eagerly, fit, model, data):
         fit(vae_mnist.VAE(), callbacks=[recorder])
 
 
-@pytest.mark.parametrize(
-    ("labels", "expected"),
-    [
-        ([5, 5, 1, 0, 5, 1] + 34 * [5], [3, 2, 0, 1, 4, 5, 6, 7, 8, 9]),
-        (np.arange(50), range(10)),
-        (40 * [7] + [2], range(10)),
-        ([[3], [1]], [1, 0]),
-    ],
-)
-def test_the_strip_shows_ten_of_the_first_forty_images_of_as_many_classes(labels, expected):
+def test_more_is_recorded_of_the_first_four_images_of_each_of_ten_classes():
+    labels = np.array(100 * [5] + [7, 1, 7, *range(20, 40), 1])
     images = np.full((len(labels), 784), 9, np.uint8)
-    assert explorer.Recorder(images, labels).strip_images.tolist() == list(expected)
+    candidates = explorer.Recorder(images, labels).candidates
+    assert set(labels[candidates]) == {1, 5, 7, *range(20, 27)}
+    assert candidates.tolist()[:8] == [101, 123, 0, 1, 2, 3, 100, 102]
+
+
+STRIPS = {
+    # codes along a line, their labels, and the numbers of the images in the strip
+    "the first of each class that its neighbours vote right, then one that they vote wrong": (
+        [5.0, 0, 0.1, 0.2, 0.3, 5.1, 5.2, 5.3, 5.4, 9, 9.1, 9.2, 9.3],
+        [0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2],
+        [1, 5, 9, 2, 3, 6, 7, 8, 10, 11, 0],
+    ),
+    "the first where none is voted right": ([0, 1, 0.1, 1.1], [0, 0, 1, 1], [0, 2, 3, 1]),
+    "no hard one where all are voted right": (
+        [0, 0.1, 0.2, 0.3, 5, 5.1, 5.2, 5.3],
+        4 * [0] + 4 * [1],
+        [0, 4, 1, 2, 3, 5, 6, 7],
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", STRIPS)
+def test_the_strip_shows(kind):
+    places, labels, expected = STRIPS[kind]
+    labels, codes = np.array(labels), np.column_stack([places, np.zeros(len(places))])
+    candidates = strip_candidates(labels)
+    assert candidates[choose_strip(candidates, labels, codes, 3)].tolist() == expected
 
 
 def test_the_recorder_takes_pixels_as_their_bytes(data):
@@ -198,29 +223,55 @@ def test_reconstructions_of_51_epochs_are_stored_from_the_first_to_the_last(
     recorder = recorder_of(count * [np.ones((50, 2))], data)
     content = content_of(make_page(recorder))["training"]
     assert content["stripEpochs"] == epochs
-    assert content["stripImages"] == recorder.strip_images.tolist()
-    strips = array(content["strips"], "u1").reshape(len(epochs), 10 * 784) / 255
-    levels = np.linspace(0, 1, count)[epochs, None]
-    np.testing.assert_allclose(strips, np.tile(levels, 10 * 784), atol=0.501 / 255)
+    strips = array(content["strips"], "u1").reshape(len(epochs), -1)
+    levels = np.floor(255 * np.linspace(0, 1, count))[epochs, None]
+    assert strips.shape[1] == 784 * len(content["stripImages"])
+    np.testing.assert_array_equal(strips, np.tile(levels, strips.shape[1]))
 
 
-def test_gaussians_of_the_strip_are_stored_for_every_epoch(make_page, data):
+def test_gaussians_and_losses_of_the_strip_are_stored_for_every_epoch(make_page, data):
     codes = np.random.default_rng(0).standard_normal((60, 50, 2), dtype=np.float32)
     recorder = recorder_of(codes, data)
     content = content_of(make_page(recorder))["training"]
-    means = array(content["stripMeans"], "<f4").reshape(60, 10, 2)
-    np.testing.assert_array_equal(means, codes[:, recorder.strip_images])
-    log_variances = array(content["stripLogVariances"], "<f4").reshape(60, 10, 2)
+    numbers = content["stripImages"]
+    means = array(content["stripMeans"], "<f4").reshape(60, len(numbers), 2)
+    np.testing.assert_array_equal(means, codes[:, numbers])
+    log_variances = array(content["stripLogVariances"], "<f4").reshape(60, len(numbers), 2)
     np.testing.assert_allclose(log_variances[:, 3, 1], -np.linspace(0, 1, 60), atol=1e-6)
+    losses = array(content["stripLosses"], "<f4").reshape(60, len(numbers))
+    places = [recorder.candidates.tolist().index(number) for number in numbers]
+    expected = np.add.outer(np.linspace(0, 1, 60), places)
+    np.testing.assert_allclose(losses, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("count", [None, 50, 6])
 def test_the_images_of_the_strip_are_the_first_to_be_shown(count, make_page, data):
     recorder = recorder_of([np.ones((count, 2))], data) if count else None
-    order = content_of(make_page(recorder))["imageOrder"]
-    assert sorted(order) == list(range(40))
-    expected = explorer.Recorder(data.x_test[: count or 40], data.y_test[: count or 40])
-    assert order[: min(10, count or 40)] == expected.strip_images.tolist()
+    content = content_of(make_page(recorder))
+    order = content["imageOrder"]
+    strip = content["training"]["stripImages"] if count else []
+    assert order == [*strip, *(number for number in range(40) if number not in strip)]
+    images = array(content["images"], "u1").reshape(-1, 784)
+    np.testing.assert_array_equal(images, data.x_test[order])
+
+
+def test_all_test_images_are_in_the_page(make_page, data):
+    compressed = base64.b64decode(content_of(make_page())["allImages"])
+    assert zlib.decompress(compressed) == data.x_test.tobytes()
+
+
+def test_of_images_that_do_not_fit_the_first_are_in_the_page(make_page, data, monkeypatch):
+    monkeypatch.setattr("explorer.content.IMAGE_BYTES", 100_000)
+    text = content_of(make_page())["allImages"]
+    assert 80_000 < len(text) <= 100_000
+    images = zlib.decompress(base64.b64decode(text))
+    assert images == data.x_test[: len(images) // 784].tobytes()
+
+
+@pytest.mark.parametrize("is_paper", [False, True])
+def test_images_with_bright_corners_are_ink_on_paper(is_paper, make_page, data):
+    images = 255 - data.x_test if is_paper else data.x_test
+    assert content_of(make_page(x_test=images))["isPaper"] is is_paper
 
 
 def test_a_recorder_of_other_images_than_the_page_is_rejected(make_page, data):
@@ -250,14 +301,11 @@ def test_the_page_has_no_address_and_forbids_the_network(make_page):
     assert not re.findall(r"https?:|src=|href=|url\(|@import|fetch\(|XMLHttp", without_base64)
 
 
-def test_a_page_of_mnist_has_at_most_3_6_megabytes(make_page, data):
-    recorder = recorder_of(51 * [np.ones((1000, 2))], data)
-    recorder.codes = 51 * [np.ones((2000, 2))]
-    recorder.x = np.tile(recorder.x, (2, 1))
-    page = make_page(
-        recorder, x_test=np.tile(data.x_test, (10, 1)), y_test=np.tile(data.y_test, 10)
-    )
-    assert 3.3e6 < len(page) < 3.6e6
+def test_a_page_of_mnist_has_at_most_6_megabytes(model):
+    data = vae_mnist.load_data()
+    recorder = recorder_of(51 * [np.ones((2000, 2))], data)
+    losses = losses_of(model, data.x_test)
+    assert 5e6 < len(vae_mnist.explorer_page(model, data, recorder, losses)) < 6e6
 
 
 def test_a_number_that_json_does_not_know_is_a_bug(make_page):
@@ -328,8 +376,8 @@ NO_PAGE = {
         "the content of this page is damaged",
     ),
     "older": (
-        lambda page: page.replace(b'{"version": 2, ', b"{"),
-        "its content has version 1, and this is version 2; let vae_mnist.py write the page again",
+        lambda page: page.replace(b'{"version": 3, ', b"{"),
+        "its content has version 1, and this is version 3; let vae_mnist.py write the page again",
     ),
 }
 

@@ -1,12 +1,10 @@
 """Kept codes, and the walk between two of them."""
 
-import time
-
 import numpy as np
 import pytest
 
 pytest.importorskip("selenium", reason="selenium is not installed")
-from browser import known_model, needs_browser
+from browser import EARLIER, clouds, known_model, needs_browser
 from selenium.webdriver.common.keys import Keys
 
 pytestmark = needs_browser
@@ -19,7 +17,7 @@ def two_kept(open_page):
     page = open_page("known")
     codes = []
     for place in (FIRST, SECOND):
-        page.click("plane", place)
+        page.pin(place)
         page.click("keep")
         codes.append(page.code())
     return page, codes
@@ -39,7 +37,7 @@ def place_on_walk(page):
 
 def test_button_and_keys_keep_the_pinned_code_with_its_image_and_its_mark(open_page):
     page = open_page("known")
-    hints = [page.text("keptText")]
+    hints, messages = [page.text("walkHint")], [page.text("keptText")]
     codes = []
     for number, (place, keep) in enumerate(
         [
@@ -48,17 +46,20 @@ def test_button_and_keys_keep_the_pinned_code_with_its_image_and_its_mark(open_p
             ((0.3, 0.7), lambda: page.keys("plane", Keys.SPACE)),
         ]
     ):
-        page.click("plane", place)
+        page.pin(place)
         assert len(page.buttons("kept")) == number
         keep()
         codes.append(page.code())
-        hints.append(page.text("keptText"))
+        hints.append(page.text("walkHint"))
+        messages.append(page.text("keptText"))
+        assert page["play"].is_displayed() is page["walk"].is_displayed() is (number > 0)
     assert hints == [
-        "keep two to walk between them",
-        "kept as A; keep one more to walk",
-        "kept as B",
-        "kept as C",
+        "Keep two codes to walk between them.",
+        "Keep one more to walk.",
+        "",
+        "",
     ]
+    assert messages == ["", "kept as A", "kept as B", "kept as C"]
     assert letters(page) == "aBC"
     decoded = 255 * known_model().decode(np.array(codes, np.float32))
     np.testing.assert_allclose(np.reshape(page.images("kept"), (3, 784)), decoded, atol=1)
@@ -75,16 +76,66 @@ def test_the_same_code_is_not_kept_twice_and_an_eleventh_needs_a_place(open_page
     page = open_page("known")
     for _ in range(3):
         page.click("keep")
-    assert (letters(page), page.text("keptText")) == ("A", "this is A; keep one more to walk")
+    assert (letters(page), page.text("keptText")) == ("A", "this is A")
     for _ in range(10):
         page.click("fresh")
         page.click("keep")
     assert letters(page) == "abcdefghIJ"
-    assert page.text("keptText") == "all ten places are taken: remove one"
+    assert page.text("keptText") == "all ten places are taken"
+
+
+def test_a_letter_that_is_free_again_is_used_again_in_its_place(open_page):
+    page = open_page("known")
+    codes = []
+    for _ in range(4):
+        page.click("fresh")
+        page.click("keep")
+        codes.append(page.code())
+    page.press_button("kept", 1)
     page.click("remove")
+    assert letters(page) == "aCD"
     page.click("fresh")
     page.click("keep")
-    assert letters(page) == "abcdefghIJ"
+    codes[1] = page.code()
+    assert page.text("keptText") == "kept as B"
+    assert letters(page) == "aBcD"
+    decoded = 255 * known_model().decode(np.array(codes, np.float32))
+    np.testing.assert_allclose(np.reshape(page.images("kept"), (4, 784)), decoded, atol=1)
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda page: page.pin((0.5, 0.3)),
+        lambda page: page.press_button("kept", 0),
+        lambda page: page.keys("plane", Keys.ARROW_LEFT),
+        lambda page: page.click("example"),
+        lambda page: page.draw([(0.3, 0.3), (0.6, 0.6)]),
+        lambda page: page.keys("epoch", Keys.HOME),
+        lambda page: page.click("fresh"),
+    ],
+    ids=["plane", "kept", "key", "example", "drawing", "epoch", "fresh"],
+)
+def test_what_was_removed_is_said_until_the_next_action(act, two_kept):
+    page, _ = two_kept
+    page.click("remove")
+    assert page.text("keptText") == "B is removed"
+    act(page)
+    assert page.text("keptText") == ""
+
+
+@pytest.mark.parametrize("size", [(1280, 900), (390, 844)], ids=["wide", "narrow"])
+def test_keeping_the_first_code_moves_nothing(size, open_page):
+    page = open_page("known", *size)
+    names = ["input", "training", "space", "plane", "output", "loss", "sampling", "walks", "kept"]
+    page.click("fresh")
+    page.js("document.getElementById('keep').scrollIntoView({block: 'nearest'})")
+    before = {name: page.box(name) for name in names}
+    page.click("keep")
+    assert len(page.buttons("kept")) == 1
+    assert {name: page.box(name).tolist() for name in names} == {
+        name: box.tolist() for name, box in before.items()
+    }
 
 
 def test_a_kept_code_can_be_chosen_and_becomes_the_end_of_the_walk(two_kept):
@@ -105,11 +156,24 @@ def test_codes_are_removed_one_by_one_and_the_focus_goes_to_the_plane_after_the_
         seen.append((page.text("remove"), letters(page)))
         page.keys("remove", Keys.ENTER)
     assert seen == [("Remove C", "aBC"), ("Remove B", "AB"), ("Remove A", "A")]
-    assert page.text("keptText") == "A is removed; keep two to walk between them"
+    assert page.text("keptText") == "A is removed"
+    assert page.text("walkHint") == "Keep two codes to walk between them."
     assert page.driver.switch_to.active_element == page["plane"]
     assert not page["remove"].is_displayed()
-    assert not page["play"].is_enabled()
-    assert not page["walk"].is_enabled()
+    assert not page["play"].is_displayed()
+    assert not page["walk"].is_displayed()
+
+
+def test_removing_a_code_leaves_the_training_playing_until_it_is_paused_at_a_whole_epoch(two_kept):
+    page, _ = two_kept
+    page.click("unfold")
+    page.tick(700)
+    page.click("remove")
+    assert page.text("unfold") == "❚❚ Pause"
+    page.tick(500)
+    assert page.text("epochText") == "Epoch 1"
+    page.click("unfold")
+    np.testing.assert_allclose(page.dots(), clouds(EARLIER[1]), atol=0.02)
 
 
 def test_a_walk_goes_straight_from_one_code_to_the_other_while_the_mouse_crosses_the_plane(
@@ -121,34 +185,33 @@ def test_a_walk_goes_straight_from_one_code_to_the_other_while_the_mouse_crosses
     assert page.text("play") == "❚❚ Pause"
     assert page.box("play")[2] - page.box("play")[0] == width
     parts = []
-    while place_on_walk(page) < 100:
-        page.move((0.3 + 0.02 * (len(parts) % 20), 0.5))
+    for number in range(6):
+        page.tick(500)
+        page.move((0.3 + 0.02 * number, 0.5))
         parts.append((page.code() - first) / (second - first))
         assert page.text("outputTitle") == "Decoded from z"
-    parts = np.array(parts)
-    assert ((parts > 0) & (parts < 1)).any()  # it is seen on the way
-    np.testing.assert_allclose(parts[:, 0], parts[:, 1], atol=1e-6)
-    assert (np.diff(parts[:, 0]) >= 0).all()
-    page.settle()
+    expected = np.arange(1, 7) * 0.5 * 0.33  # of the walk, of which a second is 33 %
+    np.testing.assert_allclose(parts, np.transpose([expected, expected]), atol=1e-6)
+    page.tick(100)
     np.testing.assert_allclose(page.code(), second)
+    assert place_on_walk(page) == 100
     assert page.text("play") == "▶ Walk A → B"
 
 
 def test_a_walk_is_paused_and_goes_on_from_there_and_stops_for_a_click(two_kept):
     page, (first, second) = two_kept
     page.click("play")
-    page.wait_for("document.getElementById('walk').value > 20")
+    page.tick(1000)
     page.click("play")
-    paused = place_on_walk(page)
-    time.sleep(0.2)
-    assert 20 < place_on_walk(page) == paused < 100
-    np.testing.assert_allclose(page.code(), first + (second - first) * paused / 100, atol=0.02)
+    page.tick(1000)
+    assert place_on_walk(page) == 33
+    np.testing.assert_allclose(page.code(), first + (second - first) * 0.33, atol=1e-6)
     page.click("play")
-    page.settle()
-    assert place_on_walk(page) >= paused
-    page.click("plane", (0.2, 0.2))
+    page.tick(1000)
+    assert place_on_walk(page) == 66
+    page.pin((0.2, 0.2))
     code = page.code()
-    time.sleep(0.2)
+    page.tick(1000)
     np.testing.assert_array_equal(page.code(), code)
     assert page.text("play") == "▶ Walk A → B"
 
@@ -167,10 +230,10 @@ def test_the_slider_of_the_walk_is_dragged_and_says_where_it_is(two_kept):
 def test_with_reduced_motion_a_walk_takes_a_step_at_a_click(open_page):
     page = open_page("known", prefers_reduced_motion="reduce")
     for place in (FIRST, SECOND):
-        page.click("plane", place)
+        page.pin(place)
         page.click("keep")
     assert page.text("play") == "Step A → B"
     for expected in (10, 20, 30):
         page.click("play")
-        time.sleep(0.05)
+        page.tick(1000)
         assert place_on_walk(page) == expected

@@ -12,17 +12,55 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 pytestmark = needs_browser
-PARTS = ["training", "space", "loss", "drawn", "walks", "pad", "decoded"]
+PARTS = ["training", "space", "loss", "sampling", "walks", "pad", "decoded"]
+NARROW_PARTS = ["replay", "strip", "space", "loss", "sampling", "walks", "pad", "decoded"]
 
 
-def assert_laid_out(page, width):
+def odd_words(page):
+    """Words that stand on more than one line, and words that stick out of their part."""
+    return page.js("""
+      const broken = [], out = [], range = document.createRange();
+      const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+      while (walker.nextNode()) {
+        const {textContent: text, parentElement: parent} = walker.currentNode;
+        if (!parent.checkVisibility() || parent.closest(".arrow, #spoken")) continue;
+        let part = parent;
+        while (!part.matches("section, #replay, header, body")
+          && getComputedStyle(part).overflow === "visible") part = part.parentElement;
+        if (getComputedStyle(part).display === "contents") part = document.body;
+        const {left, right} = part.getBoundingClientRect();
+        for (const {0: word, index} of text.matchAll(/[^\\s-]+/g)) {
+          range.setStart(walker.currentNode, index);
+          range.setEnd(walker.currentNode, index + word.length);
+          const boxes = [...range.getClientRects()], tops = boxes.map(({top}) => top);
+          if (Math.max(...tops) - Math.min(...tops) > 4) broken.push(word);
+          const isClipped = getComputedStyle(part).overflow !== "visible";
+          if (!isClipped && boxes.some(box => box.left < left - 4 || box.right > right + 4)) {
+            out.push(word);
+          }
+        }
+      }
+      return [broken, out];""")
+
+
+def assert_laid_out(page, width, letters=16):
     """Nothing is cut off at the sides or covers another part, and x is as large as x̂."""
-    assert page.js("return document.documentElement.scrollWidth") <= width
-    boxes = [page.box(part) for part in PARTS if page[part].is_displayed()]
+    size = page.js("return [innerWidth, innerHeight]")
+    seen, needed = page.js(
+        "const {clientWidth, scrollWidth} = document.documentElement;"
+        "return [clientWidth, scrollWidth]"
+    )
+    assert needed <= (seen if letters == 16 else width), size
+    is_one_part = page.js("return getComputedStyle(training).display") != "contents"
+    parts = PARTS if is_one_part else NARROW_PARTS
+    parts = [part for part in parts if page[part].is_displayed()]
+    boxes = [page.box(part) for part in parts]
     for i, (left, top, right, bottom) in enumerate(boxes):
         assert 0 <= left < right <= width
         for x0, y0, x1, y1 in boxes[:i]:
             assert right <= x0 + 1 or x1 <= left + 1 or bottom <= y0 + 1 or y1 <= top + 1
+    if letters == 16:
+        assert odd_words(page)[1] == [], size
     sizes = [page.box(name)[2:] - page.box(name)[:2] for name in ("pad", "decoded")]
     np.testing.assert_allclose(sizes[0], sizes[1], atol=1)
     assert sizes[0][0] >= 105
@@ -48,6 +86,12 @@ def test_a_wide_window_shows_all_of_the_page_without_scrolling(name, open_page):
 
 def test_on_a_phone_image_reconstruction_and_plane_are_in_sight_together(open_page):
     page = open_page("known", 390, 844, touch=True)
+    _, top, _, bottom = page.box("replay")
+    assert page.box("output")[3] <= top < bottom <= page.box("space")[1]
+    assert page["unfold"].is_displayed()
+    assert page["epoch"].is_displayed()
+    page.click("fresh")
+    page.click("keep")
     for scrolled in (0, 60):
         page.js("scrollTo(0, arguments[0])", scrolled)
         page.settle()
@@ -58,59 +102,146 @@ def test_on_a_phone_image_reconstruction_and_plane_are_in_sight_together(open_pa
     page.settle()
     for name in ("pad", "decoded"):
         assert page.box(name)[1] >= 0
-    for name in ("sample", "play", "unfold"):
+    for name in ("sample", "remove"):
         page.js("document.activeElement.blur()")
         page.js("document.getElementById(arguments[0]).focus()", name)
         assert page.box(name)[1] >= page.box("input")[3] - 1  # no focus is behind what stays
 
 
-@pytest.mark.parametrize("name", ["known", "47 classes", "long names", "collapsed"])
+@pytest.mark.parametrize("name", ["known", "47 classes", "long names", "collapsed", "weighted"])
 @pytest.mark.parametrize("letters", [16, 32])
 def test_no_window_needs_sideways_scrolling(letters, name, open_page):
     page = open_page(name, letters=letters)
     page.click("fresh")
     page.click("keep")
-    for width, height in [*NARROW, (768, 1024), *(WIDE if letters == 16 else [])]:
+    for width, height in [*NARROW, (768, 1024), *([*WIDE, *WINDOWS] if letters == 16 else [])]:
         page.resize(width, height)
-        assert_laid_out(page, width)
-        for button in ("example", "clear", "keep", "fresh", "back", "sample", "play"):
-            left, _, right, _ = page.box(button)
-            assert 0 <= left < right <= width, (button, width)
+        assert_laid_out(page, width, letters)
+        controls = page.js(
+            "return [...document.querySelectorAll('button, input')].filter(e => e.offsetWidth)"
+            ".map(e => [e.id, e.getBoundingClientRect().left, e.getBoundingClientRect().right])"
+        )
+        assert {"example", "clear", "keep", "fresh", "back", "sample", "remove"} <= {
+            name for name, _, _ in controls
+        }
+        for name, left, right in controls:
+            assert -1 <= left < right <= width + 1, (name, width)
 
 
-def test_how_it_works_opens_over_the_page_and_starts_with_the_gaussian_and_the_divergence(
-    open_page,
-):
-    page = open_page("squared-error", 1366, 633)
+WINDOWS = [(720, 394), (844, 390), (360, 740), (353, 700), (690, 360), (850, 560)]
+
+
+LINES = (
+    "const height = parseFloat(getComputedStyle(arguments[0]).lineHeight);"
+    "return Math.round(arguments[0].clientHeight / height)"
+)
+
+
+@pytest.mark.parametrize("name", ["known", "weighted"])
+@pytest.mark.parametrize("size", [*WINDOWS, *WIDE, NARROW[0]], ids=str)
+def test_no_word_is_broken_and_the_code_stands_on_one_line(size, name, open_page):
+    page = open_page(name, *size)
+    page.click("fresh")
+    page.click("keep")
+    for epoch in (0, 2, 3):
+        page.keys("epoch", Keys.HOME, *epoch * [Keys.ARROW_RIGHT])
+        assert_laid_out(page, size[0])
+        assert odd_words(page)[0] == []
+        assert page.js(LINES, page["code"]) == 1
+
+
+@pytest.mark.parametrize("size", WINDOWS, ids=str)
+def test_mean_and_sigma_stand_on_a_line_each(size, open_page):
+    page = open_page("known", *size)
+    page.click("example")
+    for name in SYMBOLS:
+        line = page[name].find_element(By.XPATH, "..")
+        assert page.js(LINES, line) == 1, line.text
+
+
+def test_how_it_works_opens_beside_the_plane_and_stays_open_while_the_page_is_used(open_page):
+    page = open_page("known", 1366, 633)
     before = {name: page.box(name) for name in PARTS}
     assert not page["how"].is_displayed()
     page.click("howButton")
-    sentences = page.text("how").split(". ")
-    assert "turns an image into a small Gaussian" in sentences[0]
-    assert sentences[0].endswith("so that nearby codes decode to similar images")
-    assert "keeps all these Gaussians near the prior N(0, I)" in sentences[1]
-    assert "so that random codes decode to digits" in sentences[1]
     for name in PARTS:
         np.testing.assert_array_equal(page.box(name), before[name])
-    for width, height in [*WIDE, *NARROW]:
+    page.pin((0.3, 0.6))
+    page.click("example")
+    assert page["how"].is_displayed()
+    for width, height in [*WIDE, *NARROW, *WINDOWS]:
         page.resize(width, height)
         left, top, right, bottom = page.box("how")
         assert 0 <= left < right <= width
         assert 0 <= top < bottom <= height
-    page["howButton"].send_keys(Keys.ESCAPE)
+        if (width, height) in WIDE:
+            assert left >= page.box("plane")[2]
+    page.click("closeHow")
     assert not page["how"].is_displayed()
+
+
+@pytest.mark.parametrize("focus", ["howButton", "plane", "keep"])
+def test_how_it_works_is_closed_by_escape_wherever_the_focus_is(focus, open_page):
+    page = open_page("known")
+    page.click("howButton")
+    page.keys(focus, Keys.ESCAPE)
+    assert not page["how"].is_displayed()
+
+
+def test_how_it_works_starts_with_the_gaussian_and_the_divergence(open_page):
+    page = open_page("squared-error")
+    page.click("howButton")
+    sentences = page.text("how").removeprefix("✕ ").split(". ")
+    assert "turns an image into a small Gaussian" in sentences[0]
+    assert sentences[0].endswith("so that nearby codes decode to similar images")
+    assert "keeps all these Gaussians near the prior N(0, I)" in sentences[1]
+    assert "so that random codes decode to digits" in sentences[1]
+
+
+@pytest.mark.parametrize("part", ["pad", "classes", "plane"])
+def test_a_press_beside_the_list_of_tasks_closes_it_and_does_nothing_else(part, open_page):
+    page = open_page("known", 1366, 633)
+    read = "return document.querySelector('main').innerText"
+    page.click("tryButton")
+    page.click("tryButton")  # so that the mouse is where it will be
+    shown = page.js(read), page.code().tolist(), page["plane"].screenshot_as_base64
+    page.click("tryButton")
+    assert page["tasks"].is_displayed()
+    if part == "classes":
+        page.press_button("classes", 1)
+    else:
+        page.drag(part, [(0.2, 0.7), (0.3, 0.8)])
+    assert not page["tasks"].is_displayed()
+    page.move((0.5, 0.5), "inputTitle")
+    assert (page.js(read), page.code().tolist()) == shown[:2]
+    assert page["plane"].screenshot_as_base64 == shown[2]
+    page.press_button("classes", 1)
+    assert len(page.dots_by_colour()) == 1
+
+
+def test_a_press_that_is_no_click_closes_the_list_and_the_next_click_counts(open_page):
+    page = open_page("known", 1366, 633)
+    page.click("tryButton")
+    left, top, right, bottom = page.box("plane")
+    x, y = (left + right) / 2, (top + bottom) / 2
+    page.mouse("mousePressed", x, y, button="right", buttons=2, clickCount=1)
+    page.mouse("mouseReleased", x, y, button="right", buttons=0, clickCount=1)
+    assert not page["tasks"].is_displayed()
+    page.press_button("classes", 1)
+    assert len(page.dots_by_colour()) == 1
 
 
 WORDS = {
     "input": r"Image x encoder Test image Clear Test image 1: 0 μ = \(1.\d+, 0.\d+\) "
     r"σ = \(0.20, 0.40\)",
-    "training": r"▶ Play training Trained test loss .* Test images over their reconstructions: "
-    "click one.",
-    "space": "Latent space dots images zoom decoder 0 1 2 3 4 5 6 7 8 9",
-    "output": r"Reconstruction x̂ Keep Random z Back to μ z = \(1.\d+, 0.\d+\) 25 of the 25 .* 0",
+    "training": "▶ Play training Step Trained after 2 epochs Test images over their "
+    "reconstructions: click one.",
+    "space": "Latent space dots images posterior zoom decoder 0 1 2 3 4 5 6 7 8 9 "
+    "Be the encoder Try this .*",
+    "output": r"Reconstruction x̂ New image Keep To μ z = \(1.\d+, 0.\d+\) 25 of the 25 .* 0",
     "loss": "pixel loss nats image x test mean reconstruction .* .* [+] KL .* .* = loss .* .*",
-    "drawn": r"Samples z = μ \+ σ·ε, decoded Again 0 0 0 0 0 0 0 0",
-    "walks": "Kept codes keep two to walk between them ▶ Walk",
+    "sampling": r"Samples z = μ \+ σ·ε, decoded Again",
+    "walks": "Kept codes Keep two codes to walk between them.",
 }
 NAMES = {
     "example": "Test image",
@@ -118,18 +249,26 @@ NAMES = {
     "encoded": "The image as it is encoded",
     "codes": "dots",
     "images": "images",
+    "posterior": "posterior",
     "zoom": "zoom",
     "decoded": "Decoded from the code",
     "keep": "Keep",
-    "fresh": "Random z",
+    "fresh": "New image",
     "back": "Back to μ",
     "unfold": "▶ Play training",
+    "step": "Step",
     "epoch": "Epoch",
     "curve": "Validation loss by epoch",
     "error": "Loss of each pixel",
     "sample": "Again",
-    "walk": "Place on the walk, in percent",
+    "inputTitle": "Image x",
+    "spaceTitle": "Latent space",
+    "outputTitle": "Reconstruction x̂",
+    "samplesTitle": "Samples",
+    "keptTitle": "Kept codes",
+    "howButton": "How it works",
 }
+SYMBOLS = {"mu": "μ", "sigma": "σ"}
 
 
 def test_words_and_names_stand_where_they_belong(open_page):
@@ -137,21 +276,26 @@ def test_words_and_names_stand_where_they_belong(open_page):
     for part, words in WORDS.items():
         assert re.fullmatch(words, page.text(part)), page.text(part)
     assert {name: page[name].accessible_name for name in NAMES} == NAMES
-    for name, symbol in (("mu", "μ"), ("sigma", "σ")):
+    for name, symbol in SYMBOLS.items():
         line = page[name].find_element(By.XPATH, "..").text
         assert line.startswith(f"{symbol} = (")
+    page.click("fresh")
+    page.click("keep")
+    page.click("fresh")
+    page.click("keep")
+    assert page["walk"].accessible_name == "Place on the walk, in percent"
 
 
 @pytest.mark.parametrize(
-    ("name", "first_line", "words"),
+    ("name", "draw", "words"),
     [
         (
             "squared-error",
             "draw a digit",
-            "plus the KL divergence, in nats. The reconstruction loss "
+            "plus the KL divergence, in nats (1 nat is 1.44 bits). The reconstruction loss "
             "sums (x̂ - x)² / 2 over the pixels; a pixel loss of 0.5 is shown white.",
         ),
-        ("weighted", "draw an image", "plus 4 × the KL divergence, in nats."),
+        ("weighted", "draw an image", "plus 4 × the KL divergence, in nats (1 nat is 1.44 bits)."),
         (
             "cross-entropy",
             "draw a digit",
@@ -159,11 +303,22 @@ def test_words_and_names_stand_where_they_belong(open_page):
         ),
     ],
 )
-def test_the_first_words_are_of_this_data_and_this_loss(name, first_line, words, open_page):
+def test_the_first_words_are_of_this_data_and_this_loss(name, draw, words, open_page):
     page = open_page(name)
-    assert page.text("lead") == f"Move over it, {first_line}, play the training."
+    assert page.text("lead") == f"Move over it, click a dot, {draw}, play the training."
+    assert page.text("fresh") == f"New {draw.split()[-1]}"
     page.click("howButton")
     assert words in page.text("how")
+    assert "click a dot to take its image" in page.text("how")
+
+
+def test_the_first_words_are_for_fingers_where_they_are_the_first_means_to_point(open_page):
+    page = open_page("known", 390, 844, touch=True)
+    assert page.text("lead") == "Tap it, draw an image, play the training."
+    assert page.text("stripText").endswith(" tap one.")
+    page.click("howButton")
+    assert "tap a dot to take its image" in page.text("how")
+    assert "click" not in page.text("how")
 
 
 def test_posterior_collapse_is_said(open_page):
@@ -241,18 +396,41 @@ def test_a_page_saved_with_its_elements_works_when_it_is_opened_again(open_page,
     assert len(again.buttons("kept")) == 1
 
 
-def test_without_javascript_a_page_says_what_is_missing(driver, open_page, page_path):
+NEEDS_SCRIPTS = (
+    "This page draws the latent space with JavaScript, which is switched off or forbidden here."
+)
+SECOND_PASSES = "document.getAnimations().forEach(animation => animation.finish())"
+
+
+def test_without_javascript_a_page_says_what_is_missing_after_a_second(driver, page_path):
     driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     driver.get(page_path("known").as_uri())
-    text = driver.find_element(By.TAG_NAME, "body").text
+    body = driver.find_element(By.TAG_NAME, "body")
+    texts = [body.text]
+    driver.execute_script(SECOND_PASSES)
+    texts.append(body.text)
     driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
-    assert text == (
-        "This page draws the latent space with JavaScript, which is switched off in this browser."
-    )
+    assert texts == ["", NEEDS_SCRIPTS]
 
 
-def test_in_forced_colours_the_two_codes_of_the_walk_are_marked(open_page):
+def test_where_a_policy_forbids_scripts_a_page_says_so(driver, open_page, page_path, tmp_path):
+    text = page_path("known").read_text("utf-8")
+    policy = "script-src 'unsafe-inline'"
+    assert text.count(policy) == 1
+    path = tmp_path / "forbidden.html"
+    path.write_text(text.replace(policy, "script-src 'none'"), "utf-8")
+    page = open_page(path=path)
+    page.js(SECOND_PASSES)
+    assert driver.find_element(By.TAG_NAME, "body").text == NEEDS_SCRIPTS
+    messages = [row["message"] for row in driver.get_log("browser")]
+    assert messages
+    assert all("violates the following Content Security Policy" in text for text in messages)
+
+
+def test_in_forced_colours_the_pad_has_an_outline_and_the_codes_of_the_walk_are_marked(open_page):
     page = open_page("known", forced_colors="active")
+    outline = page.js("return getComputedStyle(document.getElementById('pad')).outline")
+    assert "solid 1px" in outline
     for _ in range(3):
         page.click("fresh")
         page.click("keep")
@@ -272,9 +450,28 @@ def test_on_a_finer_screen_the_plane_is_drawn_anew(open_page):
     page.wait_for(f"plane.width > {1.9 * before}")
 
 
-def test_the_page_is_printed_on_one_sheet(open_page):
+@pytest.mark.parametrize("landscape", [False, True], ids=["upright", "landscape"])
+def test_the_page_is_printed_on_one_sheet(landscape, open_page):
     page = open_page("known")
-    for landscape in (False, True):
-        settings = {"landscape": landscape}
-        printed = page.driver.execute_cdp_cmd("Page.printToPDF", settings)["data"]
-        assert len(re.findall(rb"/Type\s*/Page\b", base64.b64decode(printed))) == 1
+    for _ in range(2):
+        page.click("fresh")
+        page.click("keep")
+    settings = {"landscape": landscape}
+    printed = page.driver.execute_cdp_cmd("Page.printToPDF", settings)["data"]
+    assert len(re.findall(rb"/Type\s*/Page\b", base64.b64decode(printed))) == 1
+
+
+def test_on_paper_the_plane_is_the_largest_part_and_light_in_a_dark_browser(open_page):
+    page = open_page("known", 794, 1123, prefers_color_scheme="dark")  # A4
+    for event, medium, is_light in (("beforeprint", "print", True), ("afterprint", "", False)):
+        page.emulate(medium, prefers_color_scheme="dark")
+        page.js("dispatchEvent(new Event(arguments[0]))", event)
+        paper = page.js("return getComputedStyle(document.body).backgroundColor")
+        assert paper == ("rgb(255, 255, 255)" if is_light else "rgb(22, 23, 27)")
+        assert np.median(page.image("plane")) == (255 if is_light else 0)
+        page.settle()
+        if is_light:
+            width = {name: np.subtract(*page.box(name)[[2, 0]]) for name in PARTS[1:]}
+            plane = np.subtract(*page.box("plane")[[2, 0]])
+            assert plane > 1.5 * max(width["pad"], width["decoded"])
+            assert not page["unfold"].is_displayed()

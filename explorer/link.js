@@ -12,7 +12,7 @@ function addressOf() {
   if (state.layer !== "dots") parts.layer = state.layer;
   if (own) {
     parts.own = state.isBest ? "best" : numbersText([...own.mean, ...sigmaOf(own)]);
-    parts.beta = state.beta;
+    parts.beta = numbersText([state.beta]);
   }
   return new URLSearchParams(parts).toString().replaceAll("%2C", ",");
 }

@@ -41,12 +41,7 @@ function drawTrade(both) {
 
 // The slider goes from -1 to 1: its left half from 0.01 to 1, its right half from 1 to 10.
 const placeOfBeta = beta => Math.log10(beta) / (beta < 1 ? 2 : 1);
-const SNAP = 0.04;  // places this near to the middle are the middle
-
-function betaAt(place) {
-  if (Math.abs(place) < SNAP) return 1;
-  return Number((10 ** (place < 0 ? 2 * place : place)).toPrecision(2));
-}
+const betaAt = place => Number((10 ** (place < 0 ? 2 * place : place)).toPrecision(3));
 
 /** The loss in tenths of a nat, as it is written. */
 const writtenLoss = losses => tenths(lossWith(ownWeight(), losses));

@@ -23,7 +23,7 @@ function voteText({classes: votes, count, distance}) {
 }
 
 const tenths = value => Math.round(10 * value);
-const weightText = weight => `${Number(weight.toPrecision(3))}`;
+const weightText = weight => `${Number(weight.toPrecision(4))}`;
 
 /**
  * Texts of the terms of a loss of which the written sum is right: the loss and the weighted KL

@@ -90,7 +90,7 @@ def test_the_loss_of_an_own_gaussian_is_its_expectation(name, open_page):
     x = np.array(page.js("return vae.image"))
     page.drag("plane", [(0.6, 0.5), (0.5, 0.45)])
     page.keys("sizeAcross", Keys.SHIFT, Keys.ARROW_RIGHT)
-    for beta in (0.1, 1, 3.6):
+    for beta in (0.1, 1, 3.98):
         set_beta(page, beta)
         reconstruction, kl = terms(model, x, *own_of(page))
         weight = beta * model.kl_weight
@@ -99,7 +99,7 @@ def test_the_loss_of_an_own_gaussian_is_its_expectation(name, open_page):
         assert error == pytest.approx(reconstruction, rel=0.02, abs=0.1)
         assert loss == pytest.approx(reconstruction + weight * kl, rel=0.02, abs=0.1)
         heading = page.text("klHead")
-        factor = float(f"{weight:.3g}")
+        factor = float(f"{weight:.4g}")
         assert heading == ("+ KL" if factor == 1 else f"+ {factor:g} × KL")
         assert error + factor * divergence == pytest.approx(loss, abs=0.0501)
 
@@ -121,7 +121,7 @@ def test_best_has_the_least_loss_of_all_gaussians(name, open_page):
 
 
 @pytest.mark.parametrize("name", ["squared-error", "cross-entropy", "weighted"])
-@pytest.mark.parametrize("beta", [None, 3.6])
+@pytest.mark.parametrize("beta", [None, 3.98])
 def test_the_posterior_is_that_of_this_decoder_and_prior(beta, name, open_page):
     model, _ = models()[name]
     page = open_page(name)
@@ -288,6 +288,16 @@ def test_a_finger_drags_the_ellipse_and_a_handle(open_page):
     assert own_of(page)[1][0] > sigma[0]
 
 
+def test_each_press_of_a_key_turns_beta_on(open_page):
+    page = be_encoder(open_page, "known")
+    page.keys("beta", Keys.HOME, *48 * [Keys.ARROW_RIGHT])
+    seen = [float(page.text("betaText"))]
+    for _ in range(5):
+        page.keys("beta", Keys.ARROW_RIGHT)
+        seen.append(float(page.text("betaText")))
+    np.testing.assert_allclose(seen, 10 ** np.array([-0.08, -0.04, 0, 0.02, 0.04, 0.06]), rtol=5e-3)
+
+
 # ---- What follows it, and what ends it -----------------------------------------------------------
 
 
@@ -315,7 +325,7 @@ def test_best_follows_beta_images_and_drawings_until_one_moves_it(open_page):
     page.click("best")
     seen = [own_of(page)[0].tolist() + own_of(page)[1].tolist()]
     for act in (
-        lambda: set_beta(page, 3.6),
+        lambda: set_beta(page, 3.98),
         lambda: page.click("example"),
         lambda: page.draw(*STROKES["1"]),
     ):
@@ -399,7 +409,7 @@ def test_what_beta_does_is_said_and_that_it_is_of_this_image_only(open_page):
     page = be_encoder(open_page)
     page.click("best")
     sigmas, verdicts = [], []
-    for beta in (0.01, 0.1, 3.6, 10):
+    for beta in (0.01, 0.1, 3.98, 10):
         set_beta(page, beta)
         sigmas.append(own_of(page)[1].mean())
         verdicts.append(page.text("verdict"))
@@ -433,7 +443,7 @@ def test_beta_other_than_1_is_named_at_the_heat_map(open_page):
     page = be_encoder(open_page)
     page.click("posterior")
     page.wait_for("drawn.plane.some(row => row.kind === 'text' && row.text === 'p(z | x)')")
-    set_beta(page, 3.6)
+    set_beta(page, 3.98)
     assert "p(x | z)^(1/β) · p(z)" in {row["text"] for row in page.drawn("text")}
 
 
@@ -453,8 +463,8 @@ def test_what_is_new_has_names_and_values_for_a_screen_reader(open_page):
     assert shown == {name: names[name] for name in shown}
     assert len(shown) >= 6
     assert page["sizeUp"].get_attribute("role") == "slider"
-    set_beta(page, 3.6)
-    assert page["beta"].get_attribute("aria-valuetext") == "3.6"
+    set_beta(page, 3.98)
+    assert page["beta"].get_attribute("aria-valuetext") == "3.98"
 
 
 # ---- Samples -------------------------------------------------------------------------------------

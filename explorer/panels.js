@@ -51,8 +51,11 @@ function showImage() {
 
 // ==== The reconstruction, or what another code decodes to =========================================
 
-/** The place, in the lists of strips, of the last epoch whose reconstructions are kept. */
-const stripPlace = () => training.stripEpochs.findLastIndex(epoch => epoch <= shownEpoch());
+/** The place, in the lists of strips, of the last epoch until then whose reconstructions are kept. */
+const stripPlace = epoch => training.stripEpochs.findLastIndex(kept => kept <= epoch);
+
+/** That epoch, at the one that is shown. */
+const keptEpoch = () => training.stripEpochs[stripPlace(shownEpoch())];
 
 function showOutput() {
   const isReconstruction = !isTrained() || isAtMean();
@@ -61,7 +64,7 @@ function showOutput() {
   drawPixels(element("decoded"), isTrained() ? decode(model, state.pinned)
     : reconstructionInStrip(replayedPlace()));
   write("code", isTrained() ? `z = ${pair(state.pinned)}`
-    : `z = μ at epoch ${training.stripEpochs[stripPlace()]}`);
+    : `z = μ at epoch ${keptEpoch()}`);
   const votes = voteOn(shownCode());
   write("vote", voteText(votes));
   element("bar").replaceChildren(...(votes.distance > FAR ? [] : votes.classes).map(([label, number]) => {
@@ -124,16 +127,15 @@ const formulaOfSamples = () => [["z", "z"], [" = "], ["μ", "mu"], [" + "], ["σ
 
 /** The decoded samples or, at an earlier epoch, reconstructions of the image until then. */
 const drawSamplePixels = remembered(() => {
-  const moments = isTrained() ? [] : shownMoments();
-  const images = isTrained() ? samples().map(z => decode(model, z))
-    : moments.map(epoch => reconstructionAt(epoch, replayedPlace()));
-  const names = isTrained() ? samples().map(z => `Decoded from ${pair(z)}`)
-    : moments.map(epoch => `Reconstruction at epoch ${epoch}`);
+  const shown = isTrained()
+    ? samples().map(z => ({pixels: decode(model, z), name: `Decoded from ${pair(z)}`}))
+    : shownMoments().map(epoch => ({pixels: reconstructionAt(epoch, replayedPlace()),
+      name: `Reconstruction at epoch ${epoch}`}));
   [...element("samples").children].forEach((figure, i) => {
     const [canvas] = figure.children;
-    figure.className = images[i] ? "" : "empty";
-    if (images[i]) drawPixels(canvas, images[i]);
-    canvas.setAttribute("aria-label", names[i] ?? "none");
+    figure.className = shown[i] ? "" : "empty";
+    if (shown[i]) drawPixels(canvas, shown[i].pixels);
+    canvas.setAttribute("aria-label", shown[i]?.name ?? "none");
   });
 });
 
@@ -257,12 +259,12 @@ function drawCurve() {
 /** Test images over their reconstructions at the epoch, or at the last before it that is kept. */
 function showStrip() {
   if (!training) return;
-  const epoch = shownEpoch(), isAny = shownImage()?.number;
-  const when = isTrained() ? "by the trained model" : `at epoch ${training.stripEpochs[stripPlace()]}`;
+  const epoch = shownEpoch(), number = shownImage()?.number;
+  const when = isTrained() ? "by the trained model" : `at epoch ${keptEpoch()}`;
   element("strip").setAttribute("aria-label", `Test images over their reconstructions ${when}`);
   [...element("strip").children].forEach((place, i) => {
     const [input, canvas] = place.children;
-    input.checked = training.images[i] === isAny;
+    input.checked = training.images[i] === number;
     drawStripPlace(canvas, i, epoch);
   });
 }
@@ -283,8 +285,7 @@ function reconstructionAt(epoch, place) {
   if (epoch === TRAINED) {
     return decode(model, training.means[TRAINED].slice(2 * place, 2 * place + 2));
   }
-  const kept = training.stripEpochs.findLastIndex(other => other <= epoch);
-  return pixelsOf(training.strips[kept].subarray(SIZE * place, SIZE * (place + 1)));
+  return pixelsOf(training.strips[stripPlace(epoch)].subarray(SIZE * place, SIZE * (place + 1)));
 }
 
 // ==== The legend =================================================================================

@@ -237,9 +237,11 @@ const ownLosses = remembered(() => state.own && lossesOf(state.own, state.image)
 function replayedLosses() {
   const place = replayedPlace(), epoch = shownEpoch(), {pixels} = shownImage();
   const gaussian = name => training[name][epoch].slice(2 * place, 2 * place + 2);
-  const limit = value => Math.max(1 / 510, Math.min(1 - 1 / 510, value));
-  const raw = reconstructionInStrip(place).map(value =>
-    model.crossEntropy ? Math.log(limit(value) / (1 - limit(value))) : value);
+  const logit = value => {
+    const inside = clip(value, 1 / 510, 1 - 1 / 510);  // half a grey level
+    return Math.log(inside / (1 - inside));
+  };
+  const shown = reconstructionInStrip(place), raw = model.crossEntropy ? shown.map(logit) : shown;
   return {
     pixels: pixelLosses(model, raw, pixels),
     reconstruction: training.stripLosses[epoch][place],

@@ -13,12 +13,18 @@ function beatableImage() {
   return gaps.reduce((most, other) => other.gap > most.gap ? other : most).number;
 }
 
+/** The code of a test image. */
+const testCode = number => [testCodes[2 * number], testCodes[2 * number + 1]];
+
+/** The classes of the codes nearest to that of a test image. */
+const neighboursOf = number =>
+  nearestCodes(testCode(number), testCodes, content.neighbours, number)
+    .map(([, place]) => labels[place]);
+
 /** {number, from, to}: the first test image whose code lies among another class, or null. */
 function mistakenImage() {
   for (const number of content.imageOrder) {
-    const code = testCodes.subarray(2 * number, 2 * number + 2);
-    const voters = nearestCodes(code, testCodes, content.neighbours, number);
-    const [[to, count] = []] = countVotes(voters.map(([, place]) => labels[place]));
+    const [[to, count] = []] = countVotes(neighboursOf(number));
     const isAmong = count > content.neighbours / 2;
     if (isAmong && to !== labels[number]) return {number, from: labels[number], to};
   }
@@ -46,10 +52,9 @@ function mixedClasses() {
   const counts = new Map();
   const step = Math.ceil(labels.length / ASKED);
   for (let i = 0; i < labels.length; i += step) {
-    const code = testCodes.subarray(2 * i, 2 * i + 2);
-    for (const [, place] of nearestCodes(code, testCodes, content.neighbours, i)) {
-      if (labels[place] === labels[i]) continue;
-      const classPair = [labels[i], labels[place]].sort((a, b) => a - b).join();
+    for (const other of neighboursOf(i)) {
+      if (other === labels[i]) continue;
+      const classPair = [labels[i], other].sort((a, b) => a - b).join();
       counts.set(classPair, (counts.get(classPair) ?? 0) + 1);
     }
   }
@@ -76,11 +81,9 @@ function likeness(pixels, label) {
 function plainCode(label) {
   const members = membersOf[label];
   const some = members.filter((_, i) => i % Math.ceil(members.length / 200) === 0);
-  const votes = some.map(i => {
-    const code = [testCodes[2 * i], testCodes[2 * i + 1]];
-    const voters = nearestCodes(code, testCodes, content.neighbours, i);
-    return {code, count: voters.filter(([, place]) => labels[place] === label).length};
-  }).sort((a, b) => b.count - a.count).slice(0, 60);
+  const votes = some.map(i =>
+    ({code: testCode(i), count: neighboursOf(i).filter(other => other === label).length}))
+    .sort((a, b) => b.count - a.count).slice(0, 60);
   const scores = votes.map(({code}) => ({code, score: likeness(decode(model, code), label)}));
   return scores.reduce((most, other) => other.score > most.score ? other : most).code;
 }

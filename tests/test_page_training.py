@@ -295,14 +295,19 @@ def test_a_hidden_page_pauses_the_training(open_page):
     np.testing.assert_allclose(page.dots(), clouds(EARLIER[1]), atol=0.02)
 
 
-def test_a_step_shows_the_next_epoch_and_after_the_last_begins_again(open_page):
-    page = open_page("known")
+def epochs_by_clicks(page, button):
+    """The epochs that five clicks show, with time for a motion after each."""
     seen = []
     for _ in range(5):
-        page.click("step")
+        page.click(button)
         page.tick(1000)
         seen.append(page.text("epochText"))
-    assert seen == ["Epoch 0", "Epoch 1", "Epoch 2", "Trained", "Epoch 0"]
+    return seen
+
+
+def test_a_step_shows_the_next_epoch_and_after_the_last_begins_again(open_page):
+    page = open_page("known")
+    assert epochs_by_clicks(page, "step") == ["Epoch 0", "Epoch 1", "Epoch 2", "Trained", "Epoch 0"]
     page.click("unfold")
     page.tick(700)
     page.click("step")
@@ -313,12 +318,13 @@ def test_with_reduced_motion_the_training_goes_on_by_clicks(open_page):
     page = open_page("known", prefers_reduced_motion="reduce")
     assert page.text("unfold") == "Next epoch"
     assert not page["step"].is_displayed()
-    seen = []
-    for _ in range(5):
-        page.click("unfold")
-        page.tick(1000)
-        seen.append(page.text("epochText"))
-    assert seen == ["Epoch 0", "Epoch 1", "Epoch 2", "Trained", "Epoch 0"]
+    assert epochs_by_clicks(page, "unfold") == [
+        "Epoch 0",
+        "Epoch 1",
+        "Epoch 2",
+        "Trained",
+        "Epoch 0",
+    ]
 
 
 def test_reduced_motion_is_followed_when_it_is_switched_on_or_off(open_page):

@@ -66,21 +66,27 @@ class Recorder(keras.callbacks.Callback):
         """Keep codes, Gaussians, reconstructions and losses as they are after this epoch."""
         if "val_loss" not in logs:
             raise ValueError("the page shows losses of validation images: give fit validation_data")
-        self._record()
         losses = {name: logs[f"val_{name}"] for name in LOSS_NAMES}
-        self.losses.append(losses | {"kl_weight": logs["kl_weight"]})
+        self._record(losses | {"kl_weight": logs["kl_weight"]})
 
-    def _record(self):
+    def _record(self, losses=None):
+        """Keep what the page shows of this moment; it is computed first, as Ctrl-C may come."""
         z_mean, z_log_sigma_sq = (
             ops.convert_to_numpy(part).astype(np.float32)
             for part in self.model.encoder(self.x, training=False)
         )
+        pixels = np.nan_to_num(self.model.decode(z_mean[self.candidates]))
+        strip = np.rint(255 * pixels.clip(0, 1)).astype(np.uint8)
+        if z_mean.shape[1] == 2:  # models of other latent sizes have no page
+            strip_losses = expected_losses(self.model, self.x[self.candidates])
+        else:
+            strip_losses = None
         self.codes.append(z_mean)
         self.log_variances.append(z_log_sigma_sq[self.candidates])
-        pixels = np.nan_to_num(self.model.decode(z_mean[self.candidates]))
-        self.strips.append(np.rint(255 * pixels.clip(0, 1)).astype(np.uint8))
-        if z_mean.shape[1] == 2:  # models of other latent sizes have no page
-            self.strip_losses.append(expected_losses(self.model, self.x[self.candidates]))
+        self.strips.append(strip)
+        self.strip_losses.append(strip_losses)
+        if losses is not None:
+            self.losses.append(losses)
 
 
 def expected_losses(model, x):
@@ -143,7 +149,7 @@ def vote(number, labels, codes, neighbours):
     return found[np.argmax(counts)] if len(found) else None
 
 
-def make_page(model, data, recorder=None, *, losses, colours, edge, neighbours, collapsed_kl):
+def make_page(model, data, recorder=None, *, losses, colours, edge, neighbours, collapsed):
     """Return the page, bytes of HTML.
 
     Arguments:
@@ -155,7 +161,7 @@ def make_page(model, data, recorder=None, *, losses, colours, edge, neighbours, 
         colours: "#rrggbb" for each class.
         edge: the square from -edge to edge is marked.
         neighbours: of a latent code, whose classes are counted.
-        collapsed_kl: a KL divergence below it, in nats per image, is posterior collapse.
+        collapsed: whether the encoder's Gaussians show posterior collapse.
 
     Raises PageError for a model that the page cannot run, and ValueError for a recorder of other
     images than the first of `x_test`.
@@ -193,7 +199,7 @@ def make_page(model, data, recorder=None, *, losses, colours, edge, neighbours, 
         "reconstructionLoss": model.reconstruction_loss,
         "klWeight": float(model.kl_weight),
         "testLosses": losses,
-        "collapsed": bool(kl < collapsed_kl),
+        "collapsed": collapsed,
         "edge": edge,
         "neighbours": neighbours,
         "samples": SAMPLES,

@@ -33,6 +33,13 @@ import original_program  # noqa: E402
 import vae_mnist  # noqa: E402
 
 
+def pytest_collection_modifyitems(items):
+    """The smoke test is first, and last is what reads the runs that were started before it."""
+    items.sort(
+        key=lambda test: (test.path.stem != "test_smoke", "default_runs" in test.fixturenames)
+    )
+
+
 @pytest.fixture
 def settings_unchanged():
     """Fail the test if the import of the script or anything since has changed the process."""
@@ -130,23 +137,37 @@ def finished_run(tmp_path_factory, small_file):
     return directory
 
 
-@pytest.fixture(scope="session")
-def default_runs(tmp_path_factory):
-    """Two runs of the script on some thousand digits, side by side, as a user makes them.
-
-    The second has no folder of the page beside it. For each its status, output, errors, directory.
-    """
+@pytest.fixture(scope="session", autouse=True)
+def started_runs(request, tmp_path_factory):
+    """Start two runs of the script before the first test, where a test reads them."""
+    if not any("default_runs" in test.fixturenames for test in request.session.items):
+        return []
     folder = tmp_path_factory.mktemp("runs")
     digits = folder / "digits.npz"
     np.savez(digits, **helpers.slice_of_mnist(4000, 1000))
     shutil.copy(helpers.SCRIPT, folder)
-    notebook = {"MPLBACKEND": "module://backend_of_a_notebook"}  # that is not installed here
+    (folder / "keras.json").write_text('{"floatx": "float16", "backend": "jax"}', encoding="utf-8")
+    of_a_notebook = {"MPLBACKEND": "module://backend_of_a_notebook"}  # that is not installed here
+    of_earlier_work = {"KERAS_HOME": str(folder)}
     runs = []
-    for script in (helpers.SCRIPT, folder / helpers.SCRIPT.name):
+    for script, environment in (
+        (helpers.SCRIPT, of_a_notebook),
+        (folder / helpers.SCRIPT.name, of_earlier_work),
+    ):
         directory = folder / f"output {len(runs)}"
         options = ["--data", digits, "--epochs", 3, "--output-dir", directory]
-        runs.append((helpers.start(script, *options, **notebook), directory))
-    return [(*helpers.finish(process), directory) for process, directory in runs]
+        runs.append((helpers.start(script, *options, **environment), directory))
+    return runs
+
+
+@pytest.fixture(scope="session")
+def default_runs(started_runs):
+    """Two runs of the script on some thousand digits, side by side, as a user makes them.
+
+    The second has no folder of the page beside it, and other settings of Keras. For each its
+    status, output, errors and directory.
+    """
+    return [(*helpers.finish(process), directory) for process, directory in started_runs]
 
 
 @pytest.fixture(scope="session")

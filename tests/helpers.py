@@ -114,6 +114,11 @@ def write_idx(directory, arrays, compress=False):
     return directory
 
 
+def evaluation_noise(count, latent_size, seed):
+    """Return the noise with which `VAE.evaluate` samples latent codes."""
+    return vae_mnist.tf.random.stateless_normal((count, latent_size), [seed, -1])
+
+
 # ---- Models --------------------------------------------------------------------------------------
 
 
@@ -139,7 +144,7 @@ def losses_of(model, images):
 
 
 FINISHED = {  # the options of a run, none of which has its default
-    "epochs": 40,
+    "epochs": 12,
     "batch-size": 20,
     "learning-rate": 0.002,
     "seed": 11,

@@ -84,7 +84,7 @@ def test_a_regularizer_is_minimised_and_not_reported(eagerly, fit):
     assert norms[1] < 0.9 * norms[0]
 
 
-def test_layers_are_frozen_and_unfrozen_when_the_model_is_compiled_again(model, fit):
+def test_layers_are_frozen_and_unfrozen_when_the_model_is_compiled_again(eagerly, model, fit):
     for trainable in (False, True):
         model.encoder.trainable = trainable
         before = model.get_weights()
@@ -114,21 +114,6 @@ def test_subclassed_and_sequential_parts_of_any_size_are_trained(eagerly, fit):
     assert len(before) == 10
     fit(model)
     assert all(np.any(a != b) for a, b in zip(before, model.get_weights(), strict=True))
-
-
-def test_parts_and_losses_replaced_between_two_fits_take_effect(model, fit, data):
-    fit(model, batch_size=60)  # of the same shapes, or TensorFlow would compile anew by itself
-    before = model.get_weights()
-    model.encoder, model.reconstruction_loss = small_encoder(), "cross-entropy"
-    model.optimizer = keras.optimizers.SGD(0.0)
-    settings = {"epochs": 1, "batch_size": 60, "seed": 0, "verbose": 0}
-    history = model.fit(data.x_train[:60], **settings).history
-    order, epsilon = vae_mnist.epoch_draws(0, 60, 60, 2, 0)
-    reconstruction, kl = model.image_losses(data.x_train[order[0]], epsilon[0])
-    assert history["reconstruction"] == pytest.approx([np.mean(reconstruction)], rel=1e-4)
-    assert history["kl"] == pytest.approx([np.mean(kl)], rel=1e-4)
-    for weights, of_before in zip(model.decoder.get_weights(), before[6:], strict=True):
-        np.testing.assert_array_equal(weights, of_before)
 
 
 def test_a_loss_may_use_the_kl_weight_and_attributes_of_the_model(fit):
@@ -167,6 +152,6 @@ def test_images_of_another_size_are_trained_on_and_drawn(eagerly, fit, larger_im
 
 
 def test_images_of_another_size_are_rejected_with_the_size_that_is_set(larger_images, data):
-    expected = r"shape \(1000, 784\) from 0 to 255; .* with 32 x 32 = 1024 an image"
+    expected = r"shape \(1000, 784\) from 0 to 255; they must be 32 x 32 bytes"
     with pytest.raises(ValueError, match=expected):
         vae_mnist.VAE().encode(data.x_test)

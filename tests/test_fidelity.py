@@ -75,8 +75,8 @@ def test_every_value_of_a_step_equals_the_original(pair):
     values = {"z_mean": z_mean, "z_log_sigma_sq": z_log_sigma_sq, "reconstruction": reconstruction}
     values["z"] = vae_mnist.sample_latent(z_mean, z_log_sigma_sq, epsilon)
     with tf.GradientTape() as tape:
-        losses, squared_error, values["kl"] = model.losses_of_images(x, epsilon)
-        loss = tf.reduce_mean(losses)
+        squared_error, values["kl"] = model.loss_terms(x, epsilon)
+        loss = model.mean_loss(x, epsilon)
     for name, value in values.items():
         expected = pair.run(getattr(original, name))
         np.testing.assert_allclose(value, expected, err_msg=name, **FLOAT32_ACCURACY)
@@ -104,9 +104,11 @@ def weights_after_training(pair, optimizer):
         pair.run(pair.original.train, step)
     model = pair.model
     model.compile(optimizer=optimizer, jit_compile=True)
-    model.pixels.assign(vae_mnist.to_pixels(pair.images))
+    model.hidden.pixels.assign(vae_mnist.to_pixels(pair.images))
+    model.optimizer.build(model.trainable_variables)
     model.make_train_function()
-    model.train_function(iter([(tf.constant(pair.order), tf.constant(pair.epsilon))]))
+    draws = tf.constant(pair.order), tf.constant(pair.epsilon)
+    model.train_function(iter(tf.data.Dataset.from_tensors(draws)))
     return pair.session.run(list(pair.original.variables.values())), model.get_weights()
 
 

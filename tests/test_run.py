@@ -20,6 +20,7 @@ from helpers import (
     OLD,
     OUTPUT_FILES,
     contents,
+    evaluation_noise,
     exit_status,
     some_digits,
     write_idx,
@@ -95,7 +96,7 @@ def test_a_second_process_without_the_pages_folder_writes_the_same_numbers_and_p
     same = {name for name in second if second[name] == first[name]}
     assert same == set(second) - {"vae.keras"}  # which holds its date
     status, _, err, _ = default_runs[1]
-    note = "note: there is no folder explorer beside vae_mnist.py: explorer.html is not written.\n"
+    note = "note: there is no folder explorer beside vae_mnist.py: explorer.html is not written\n"
     assert (status, err) == (0, note)
 
 
@@ -120,7 +121,7 @@ class Run:
         keras.utils.set_random_seed(seed)
         model = vae_mnist.VAE()
         self.initial_weights = model.get_weights()
-        self.test_epsilon = vae_mnist.evaluation_noise(len(data.x_test), 2, seed).numpy()
+        self.test_epsilon = evaluation_noise(len(data.x_test), 2, seed).numpy()
         self.samples = model.sample_prior(64, seed)
         self.z_mean, _ = self.reference.encode(self.data.x_test)
         self.z = self.reference.sample(self.data.x_test, self.test_epsilon)
@@ -156,16 +157,16 @@ def test_the_history_is_that_of_a_training_from_the_seed_with_the_options(run):
     few = run.loss == "cross-entropy"
     seed, batch_size = (11, 20) if few else (0, 128)
     count = len(run.data.x_train)
-    noise = vae_mnist.evaluation_noise(len(run.data.x_validation), 2, seed)
+    noise = evaluation_noise(len(run.data.x_validation), 2, seed)
     expected = Reference(run.initial_weights, run.loss, run.kl_weight).train(
         run.data.x_train,
         [vae_mnist.epoch_draws(seed, count, batch_size, 2, epoch) for epoch in range(3)],
         learning_rate=0.002 if few else 0.001,
         validation=(run.data.x_validation, noise),
     )
-    assert [row["epoch"] for row in run.history] == list(range(1, 41 if few else 4))
+    assert [row["epoch"] for row in run.history] == list(range(1, 13 if few else 4))
     for row in run.history:
-        assert list(row) == ["epoch", *LOG_NAMES]
+        assert sorted(row) == sorted(["epoch", *LOG_NAMES])
     for name in LOG_NAMES:
         values = [row[name] for row in run.history[:3]]
         np.testing.assert_allclose(values[0], expected[name][0], rtol=2e-4)
@@ -278,25 +279,20 @@ def run_briefly(eagerly, small_file, output, monkeypatch, capsys):
     return run
 
 
-def test_in_other_latent_sizes_the_other_files_are_written_and_the_old_ones_named(
-    run_briefly, output
-):
+def test_in_other_latent_sizes_the_other_files_are_written(run_briefly, output):
     latent_size = 3
     notes = run_briefly(LATENT_SIZE=latent_size).err
     two_dimensional = {"explorer.html", "latent_scatter.png", "manifold.png"}
     assert new_files(output) == set(OUTPUT_FILES) - two_dimensional
     assert notes == (
-        f"note: a latent space of {latent_size} dimensions cannot be drawn: latent_scatter.png and "
-        "manifold.png are not written.\n"
+        "note: not two latent dimensions: no latent_scatter.png, no manifold.png\n"
         f"note: the page shows two latent dimensions, and the model has {latent_size}: "
-        "explorer.html is not written.\n"
-        f"note: latent_scatter.png, manifold.png, explorer.html in {output}: of an earlier run, "
-        "not of this model.\n"
+        "explorer.html is not written\n"
     )
     assert json.loads((output / "metrics.json").read_text("utf-8"))["latent_size"] == latent_size
 
 
-def test_a_model_that_the_page_cannot_run_has_none_and_the_old_one_is_named(run_briefly, output):
+def test_a_model_that_the_page_cannot_run_has_none(run_briefly, output):
     def build_decoder():
         return keras.Sequential([keras.Input((2,)), keras.layers.Dense(784, "mish", name="last")])
 
@@ -304,35 +300,34 @@ def test_a_model_that_the_page_cannot_run_has_none_and_the_old_one_is_named(run_
     assert new_files(output) == set(OUTPUT_FILES) - {"explorer.html"}
     assert notes == (
         "note: the page does not know the layer last (Dense with mish): explorer.html is not "
-        "written.\n"
-        f"note: explorer.html in {output}: of an earlier run, not of this model.\n"
+        "written\n"
     )
 
 
-def test_a_batch_may_be_as_large_as_the_training_set(run_briefly, output):
-    run_briefly("--batch-size", 220, draw_figures=lambda *args: {})
-    assert json.loads((output / "metrics.json").read_text("utf-8"))["batch_size"] == 220
+class Robust(vae_mnist.VAE):
+    """Stands for a model with a loss of its own, which is not the one of `reconstruction_loss`."""
 
 
-def test_the_data_are_named_by_the_last_name_of_their_path(run_briefly, output, digits, tmp_path):
+def test_a_run_of_another_model_on_a_folder_of_idx_files_with_a_single_batch(
+    run_briefly, output, digits, tmp_path
+):
     write_idx(tmp_path / "fashion", digits)
-    run_briefly("--data", f"{tmp_path / 'fashion'}/", draw_figures=lambda *args: {})
-    assert json.loads((output / "metrics.json").read_text("utf-8"))["data"] == "fashion"
+    options = ["--data", f"{tmp_path / 'fashion'}/", "--batch-size", 220, "--kl-weight", 0.25]
+    out = run_briefly(*options, VAE=Robust, **NOT_DRAWN).out
+    assert re.search(r"^test loss .* reconstruction \+ 0\.25 x [\d.]+ KL$", out, re.MULTILINE)
+    metrics = json.loads((output / "metrics.json").read_text("utf-8"))
+    expected = {"data": "fashion", "model": "Robust", "batch_size": 220}
+    assert {name: metrics[name] for name in expected} == expected
     page = (output / "explorer.html").read_bytes()
     assert content_of(page)["name"] == "fashion"
     assert tmp_path.name.encode() not in page
 
 
-def test_a_weight_other_than_1_is_printed_with_the_kl_divergence(run_briefly):
-    out = run_briefly("--kl-weight", 0.25, draw_figures=lambda *args: {}).out
-    assert re.search(r"^test loss .* reconstruction \+ 0\.25 x [\d.]+ KL$", out, re.MULTILINE)
-
-
 @pytest.mark.parametrize(
     ("function", "written"),
     [
-        ("write_history", {"vae.keras", "metrics.json"}),
-        ("draw_figures", {"vae.keras", "metrics.json", "history.csv"}),
+        ("knn_accuracy", {"vae.keras"}),
+        ("manifold_figure", {"vae.keras", "metrics.json", "history.csv"}),
         ("explorer_page", set(OUTPUT_FILES) - {"explorer.html"}),
     ],
 )
@@ -341,27 +336,16 @@ def test_a_step_that_fails_leaves_what_is_written_before(function, written, run_
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        run_briefly(**NOT_DRAWN, **{function: fail})
+        run_briefly(**NOT_DRAWN | {function: fail})
     assert new_files(output) == written
 
 
-def test_columns_that_callbacks_add_come_last_and_may_be_empty(tmp_path):
-    first = dict.fromkeys(["kl", "loss", "reconstruction", "epoch", "fid"], 1.0)
-    second = dict.fromkeys([*LOG_NAMES, "epoch", "learning_rate"], 2.0)
-    vae_mnist.write_history([first, second], tmp_path / "history.csv")
-    lines = (tmp_path / "history.csv").read_text("utf-8").splitlines()
-    assert lines == [
-        "epoch,loss,reconstruction,kl,kl_weight,val_loss,val_reconstruction,val_kl,fid,learning_rate",
-        "1.0,1.0,1.0,1.0,,,,,1.0,",
-        "2.0,2.0,2.0,2.0,2.0,2.0,2.0,2.0,,2.0",
-    ]
-
-
-def test_figures_are_drawn_and_saved_whatever_the_users_matplotlibrc_says(run_briefly, output):
-    with matplotlib.rc_context({"axes.facecolor": "red", "savefig.facecolor": "red"}):
-        run_briefly()
-    pixels = matplotlib.image.imread(output / "latent_scatter.png")[..., :3]
-    assert not (pixels == [1, 0, 0]).all(axis=-1).any()
+def test_posterior_collapse_is_reported_in_one_line(run_briefly):
+    err = run_briefly(**NOT_DRAWN, COLLAPSED_KL=1e9).err
+    assert err == (
+        "note: posterior collapse (KL below 1000000000.0 nats): every reconstruction is the same; "
+        "try another --seed or a smaller --kl-weight\n"
+    )
 
 
 def test_the_latent_codes_of_the_first_test_images_are_recorded(run_briefly, digits):
@@ -371,7 +355,7 @@ def test_the_latent_codes_of_the_first_test_images_are_recorded(run_briefly, dig
         recorders.append(recorder)
         return b"page"
 
-    run_briefly(explorer_page=explorer_page, draw_figures=lambda *args: {}, RECORDED_IMAGES=20)
+    run_briefly(explorer_page=explorer_page, **NOT_DRAWN, RECORDED_IMAGES=20)
     assert [codes.shape for codes in recorders[0].codes] == 2 * [(20, 2)]
     x = digits["x_test"][:20].reshape(20, 784) / 255
     np.testing.assert_allclose(recorders[0].x, x, atol=1e-6)
@@ -386,13 +370,3 @@ def test_the_samples_are_of_the_prior_that_a_subclass_gives(run_briefly, monkeyp
     monkeypatch.setattr(Shifted, "decode", lambda self, z: decoded.append(z))
     run_briefly(VAE=Shifted, explorer=None, **NOT_DRAWN)
     assert any(np.array_equal(z, np.full((64, 2), 3.0)) for z in decoded)
-
-
-def test_the_metrics_hold_the_class_of_the_model(run_briefly, output):
-    """A loss of its own is not the one that "reconstruction_loss" says."""
-
-    class Robust(vae_mnist.VAE):
-        pass
-
-    run_briefly(VAE=Robust, draw_figures=lambda *args: {})
-    assert json.loads((output / "metrics.json").read_text("utf-8"))["model"] == "Robust"

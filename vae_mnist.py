@@ -56,13 +56,11 @@ except ImportError:
 if keras.backend.backend() != "tensorflow":
     raise ImportError(f"Keras runs on {keras.backend.backend()}; import vae_mnist before keras")
 keras.config.set_floatx("float32")  # whatever the user's keras.json says
-# On a GPU, TensorFloat-32 would round matrix products to three digits, and gain no time here.
-tf.config.experimental.enable_tensor_float_32_execution(False)
+tf.config.experimental.enable_tensor_float_32_execution(False)  # or a GPU keeps three digits
 tf.get_logger().addFilter(lambda log: "retracing" not in str(log.msg))  # for each new model
 
 # ---- Settings ------------------------------------------------------------------------------------
 # Edit them here, or set them before a model is made; the first five are default arguments.
-
 EPOCHS = 50
 BATCH_SIZE = 128
 LEARNING_RATE = 0.001
@@ -83,9 +81,8 @@ MANIFOLD_QUANTILES = ndtri(np.linspace(0.05, 0.95, 15))
 CLASS_COLOURS = ("#1a8cff", "#ff947d", "#eaaafb", "#ec0082", "#c51800")  # 0 to 4
 CLASS_COLOURS += ("#bedf00", "#b88500", "#732aff", "#007942", "#24d8be")  # 5 to 9
 
+
 # ---- Model ---------------------------------------------------------------------------------------
-
-
 def build_encoder():
     """Return the original's encoder: pixels [batch, 784] -> z_mean, z_log_sigma_sq [batch, 2].
 
@@ -116,14 +113,11 @@ def sample_latent(z_mean, z_log_sigma_sq, epsilon):
     The reparameterisation trick of Kingma & Welling (2013), section 2.4: the randomness is an
     input, so that gradients flow through z_mean and sigma.
     """
-    sigma = tf.exp(0.5 * z_log_sigma_sq)
-    return z_mean + sigma * epsilon
+    return z_mean + tf.exp(0.5 * z_log_sigma_sq) * epsilon
 
 
 # ---- Loss, optimizer, random numbers -------------------------------------------------------------
 # Losses are in nats, the unit of information for natural logarithms: a nat is 1 / ln 2 = 1.44 bits.
-
-
 def kl_divergence(z_mean, z_log_sigma_sq):
     """Return KL(N(z_mean, sigma^2) || N(0, I)) of each image, [batch, 2] twice -> [batch], in nats.
 
@@ -145,8 +139,8 @@ def squared_error(x, reconstruction):
 def cross_entropy(x, logits):
     """Return the cross-entropy summed over each image, [batch, 784] twice -> [batch], in nats.
 
-    The negative log-likelihood of pixels that are white with the probability sigmoid(logits); of a
-    grey pixel x the mean of that, if it is drawn white with probability x.
+    The negative log-likelihood of pixels that are white with the probability sigmoid(logits); of
+    grey pixels, that are drawn white with probability x, its mean.
     """
     pixel_losses = tf.nn.sigmoid_cross_entropy_with_logits(labels=x, logits=logits)
     return tf.reduce_sum(pixel_losses, axis=-1)
@@ -166,20 +160,17 @@ def given_or_drawn(seed):
 
 
 def epoch_draws(seed, count, batch_size, latent_size, epoch):
-    """Return what an epoch draws at random, a function of the seed and of its number.
+    """Return what an epoch draws, a function of the seed and of its number.
 
     The order of the images [steps, batch], and noise, a sample of N(0, I) [steps, batch, latent].
     """
     steps = count // batch_size  # [5] the incomplete last batch is dropped
     order = tf.random.experimental.stateless_shuffle(tf.range(count), [seed, 2 * epoch])
-    order = tf.reshape(order[: steps * batch_size], (steps, batch_size))
-    shape = (steps, batch_size, latent_size)
-    return order, tf.random.stateless_normal(shape, [seed, 2 * epoch + 1])
+    epsilon = tf.random.stateless_normal((steps, batch_size, latent_size), [seed, 2 * epoch + 1])
+    return tf.reshape(order[: steps * batch_size], (steps, batch_size)), epsilon
 
 
 # ---- The variational autoencoder -----------------------------------------------------------------
-
-
 @keras.saving.register_keras_serializable(package="vae_mnist")
 class VAE(keras.Model):
     """A variational autoencoder, trained by Keras' `fit`, to which an epoch is a single step.
@@ -205,7 +196,7 @@ class VAE(keras.Model):
         if not isinstance(kl_weight, tf.Variable):
             kl_weight = tf.Variable(float(kl_weight), trainable=False, dtype=tf.float64)
         # In a namespace neither Keras nor TensorFlow finds them: no checkpoint holds the images.
-        pixels = tf.Variable(tf.zeros((0, IMAGE_SIDE**2)), shape=(None, IMAGE_SIDE**2))
+        pixels = tf.Variable(tf.zeros((0, IMAGE_SIDE**2)), False, shape=(None, IMAGE_SIDE**2))
         self.hidden = types.SimpleNamespace(kl_weight=kl_weight, pixels=pixels, compiled_for=[])
         self.means = [keras.metrics.Mean("reconstruction"), keras.metrics.Mean("kl")]
         self.compile(optimizer=adam(), jit_compile=True)
@@ -237,10 +228,10 @@ class VAE(keras.Model):
         """Return the reconstruction loss and the KL divergence of each image, [batch], in nats.
 
         `x` are pixels [batch, 784], `epsilon` [batch, 2] is a sample of N(0, I). Override this
-        method to change the loss, and pass `epsilon` and `training` on: without them the latent
-        code is z_mean, and dropout is off. With a mean over the pixels in place of their sum, the
-        KL divergence would weigh 784 times as much. A Python number keeps its value in all epochs
-        of a `fit`: make what callbacks change a weight, by `add_weight(trainable=False)`.
+        method to change the loss, and pass `epsilon` and `training` on, or the latent code is
+        z_mean and dropout is off. Sum over the pixels: with their mean, the KL divergence would
+        weigh 784 times as much. A Python number keeps its value in all epochs of a `fit`: make what
+        callbacks change a weight, by `add_weight(trainable=False)`.
         """
         z_mean, z_log_sigma_sq, reconstruction = self(x, epsilon=epsilon, training=training)
         reconstruction_loss = RECONSTRUCTION_LOSSES[self.reconstruction_loss]
@@ -260,14 +251,14 @@ class VAE(keras.Model):
 
     def train_step(self, draws):
         """Train for an epoch with its `epoch_draws` on the images of `fit`; return its logs."""
+        require(len(draws) == 2, "call fit(images): a VAE makes the batches itself")
         order, epsilon = draws
 
         def step(index, _):
             x = tf.gather(self.hidden.pixels, order[index])
             with tf.GradientTape() as tape:
                 loss = self.mean_loss(x, epsilon[index], training=True)
-                # Losses of layers, as of regularizers, are minimised but not reported. Optimizers
-                # that scale the loss, as for mixed_float16, scale the gradients back.
+                # The losses of layers, as of regularizers, are minimised but not reported.
                 objective = self.optimizer.scale_loss(loss + sum(self.losses))
             gradients = tape.gradient(objective, self.trainable_variables)
             self.optimizer.apply(gradients, self.trainable_variables)
@@ -286,7 +277,7 @@ class VAE(keras.Model):
         What an epoch draws is a function of `seed` and its number, so that `initial_epoch=2`
         continues a training as if it had not ended; keras.utils.set_random_seed sets the default.
         `options` are Keras'. Callbacks, to which an epoch is a batch, may set kl_weight, weights
-        and the learning rate; what else is set takes effect in the next `fit`. Raises InputError.
+        and the learning rate; other changes take effect in the next `fit`. Raises InputError.
         """
         x, seed = check_images(x, batch_size), given_or_drawn(seed)
         self.prepare()
@@ -313,34 +304,25 @@ class VAE(keras.Model):
         finally:
             self.hidden.pixels.assign(tf.zeros((0, IMAGE_SIDE**2)))  # which frees their memory
 
-    def train_on_batch(self, *args, **kwargs):
-        """Raise InputError: `fit` makes the batches."""
-        raise InputError("a VAE makes the batches itself: call fit(images) or evaluate(images)")
-
-    test_on_batch = train_on_batch
-
     def prepare(self):
         """Check the model, or raise InputError; let Keras compile what has changed since it did."""
         ignored = map(self.get_compile_config().get, ("loss", "metrics", "weighted_metrics"))
-        require(not any(ignored), "compile takes no loss and no metrics: override loss_terms")
-        require(
-            self.steps_per_execution == 1, "a step of `fit` is an epoch: no steps_per_execution"
-        )
+        is_plain = not any(ignored) and self.steps_per_execution == 1
+        require(is_plain, "compile takes optimizer and jit_compile; loss_terms makes the losses")
         is_ours = type(self).train_step is VAE.train_step
         require(is_ours, "a step of `fit` is an epoch: override loss_terms, not train_step")
         x = tf.zeros((2, IMAGE_SIDE**2))
         self.latent_size = self.encoder(x)[0].shape[-1]
         with tf.GradientTape() as tape:
             self.mean_loss(x, tf.zeros((2, self.latent_size)))
-        tracked = {variable.value.ref() for variable in self.variables}
-        tracked.add(self.hidden.kl_weight.ref())
+        tracked = {self.hidden.kl_weight.ref(), *(v.value.ref() for v in self.variables)}
         untracked = [v.name for v in tape.watched_variables() if v.ref() not in tracked]
         require(not untracked, f"Keras never trains {untracked}, which `add_weight` has not made")
         # Of far codes, because a decoder without a sigmoid leaves [0, 1] for some of them.
         z = 10 * np.random.default_rng(0).standard_normal((16, self.latent_size), np.float32)
         logits = np.float32(self.decoder(z))
-        is_sigmoid = logits.any() and logits.min() >= 0 and logits.max() <= 1
-        is_fine = self.reconstruction_loss != "cross-entropy" or not is_sigmoid
+        is_sigmoid = logits.any() and 0 <= logits.min() <= logits.max() <= 1
+        is_fine = not is_sigmoid or self.reconstruction_loss != "cross-entropy"
         require(is_fine, "the cross-entropy takes logits: end the decoder without a sigmoid")
         passing = ("_function", "_iterator", "history", "_training", "_evaluating", "_predicting")
         attributes = [value for name, value in vars(self).items() if not name.endswith(passing)]
@@ -369,6 +351,7 @@ class VAE(keras.Model):
 
     def test_step(self, batch):
         """Add the losses of a batch, pixels and noise, to Keras' metrics; return these."""
+        require(len(batch) == 2, "call evaluate(images): a VAE makes the batches itself")
         self.mean_loss(*batch)
         return self.get_metrics_result()
 
@@ -386,9 +369,8 @@ class VAE(keras.Model):
     def image_losses(self, images, epsilon=None):
         """Return `loss_terms` of all images, NumPy [count]; by default `epsilon` is drawn anew."""
         pixels, noise = self.with_noise(images)
-        if epsilon is not None:
-            noise = np.broadcast_to(np.float32(epsilon), noise.shape)
-        return in_batches(self.loss_terms, pixels, noise)
+        epsilon = noise if epsilon is None else np.broadcast_to(np.float32(epsilon), noise.shape)
+        return in_batches(self.loss_terms, pixels, epsilon)
 
     def predict(self, x, **options):
         """Return what `call` returns, NumPy, of images (see `check_images`); `options`: Keras'."""
@@ -401,10 +383,9 @@ class VAE(keras.Model):
 
     def decode(self, z):
         """Decode latent codes [count, 2] or [2] -> pixels [count, 784], NumPy, in [0, 1]."""
-        reconstruction = tf.cast(self.decoder(np.array(z, np.float32, ndmin=2)), tf.float32)
-        if self.reconstruction_loss == "cross-entropy":
-            reconstruction = tf.sigmoid(reconstruction)
-        return np.clip(reconstruction, 0, 1)  # [4]
+        outputs = tf.cast(self.decoder(np.array(z, np.float32, ndmin=2)), tf.float32)
+        are_logits = self.reconstruction_loss == "cross-entropy"
+        return np.clip(tf.sigmoid(outputs) if are_logits else outputs, 0, 1)  # [4]
 
     def sample_prior(self, count, seed=None):
         """Return latent codes z ~ N(0, I), NumPy [count, 2], which decode to new digits."""
@@ -513,9 +494,8 @@ def reconstructions_figure(x, reconstruction):
 
 def class_colours(count):
     """Return a colour, "#rrggbb", for each of `count` classes."""
-    if count <= len(CLASS_COLOURS):
-        return CLASS_COLOURS[:count]
-    return tuple(map(colors.to_hex, matplotlib.colormaps["turbo"](np.linspace(0, 1, count))))
+    many = map(colors.to_hex, matplotlib.colormaps["turbo"](np.linspace(0, 1, count)))
+    return CLASS_COLOURS[:count] if count <= len(CLASS_COLOURS) else tuple(many)
 
 
 @default_style
@@ -545,10 +525,10 @@ def latent_scatter_figure(z, labels, *, classes=None):
             ways = places[:, None] - places
             lengths = np.maximum(np.linalg.norm(ways, axis=-1, keepdims=True), 1e-9)
             places = places + np.sum(np.maximum(limit / 9 / lengths - 1, 0) * ways, axis=1) / 4
-        halo = [patheffects.withStroke(linewidth=3, foreground="white")]
         style = {"ha": "center", "va": "center", "fontsize": 12, "fontweight": "bold"}
+        style["path_effects"] = [patheffects.withStroke(linewidth=3, foreground="white")]
         for name, place in zip(names, places, strict=True):
-            axes.text(*place, name, path_effects=halo, **style)
+            axes.text(*place, name, **style)
     return figure
 
 
@@ -597,7 +577,6 @@ def training_curves_figure(history):
 
 
 # ---- Data ----------------------------------------------------------------------------------------
-
 MNIST = Path(__file__).resolve().parent / "data" / "mnist.npz"
 IDX_NAMES = {"x_train": "train-images-idx3-ubyte", "y_train": "train-labels-idx1-ubyte"}
 IDX_NAMES |= {"x_test": "t10k-images-idx3-ubyte", "y_test": "t10k-labels-idx1-ubyte"}
@@ -620,7 +599,7 @@ def check_images(images, batch_size=1):
 
     `images` are whole numbers from 0 to 255, of any integer type, or floats from 0 to 1, in the
     shape [count, 28, 28], [count, 28, 28, 1] or [count, 784], or that of a single image. Raises
-    InputError, a ValueError, for anything else, and where they do not make up a batch.
+    InputError, a ValueError, for anything else, and for fewer than a batch.
     """
     require(not isinstance(images, tuple), "a VAE takes images alone, one array, without labels")
     images, side, size = np.asarray(images), IMAGE_SIDE, IMAGE_SIDE**2
@@ -634,8 +613,8 @@ def check_images(images, batch_size=1):
     found = f"{images.dtype} of shape {images.shape}{limits}"
     require(is_fine, f"images are {found}; they must be {needed} (bytes / 255)")
     images = images.astype(kind, copy=False).reshape(-1, size)
-    is_fine = 1 <= batch_size <= len(images)
-    require(is_fine, f"a batch of {batch_size} from {len(images):,} training images")
+    is_batch = 1 <= batch_size <= len(images)
+    require(is_batch, f"a batch of {batch_size} from {len(images):,} training images")
     return images
 
 
@@ -662,7 +641,6 @@ def load_data(path=MNIST):
     """
     path = Path(path).expanduser().resolve()
     (x, y), (x_test, y_test) = (read_set(path, part) for part in ("train", "test"))
-    require(len(x) > 1, f"{path}: a training set needs two images, one for the validation")
     count = max(1, len(x) // 12)
     sets = (x[count:], y[count:], x[:count], y[:count], x_test, y_test)
     return Data("MNIST" if path == MNIST else path.name, *sets, classes=np.union1d(y, y_test))
@@ -676,8 +654,7 @@ def read_set(path, part):
     except Exception as error:  # whatever zip, gzip, zlib and NumPy make of a damaged file
         reason = f"{path}, {part} set: {getattr(error, 'strerror', None) or error}"
         raise InputError(f"{reason}; give an .npz file or a folder of IDX files") from error
-    if images.dtype != np.uint8:
-        images = np.rint(255 * images).astype(np.uint8)
+    images = images if images.dtype == np.uint8 else np.rint(255 * images).astype(np.uint8)
     if not np.isin(labels, labels[: 10 * len(np.unique(labels))]).all():
         order = np.random.default_rng(0).permutation(len(labels))
         images, labels = images[order], labels[order]
@@ -687,9 +664,7 @@ def read_set(path, part):
 def read_array(path, name):
     """Return an array of an .npz file, or of a directory of IDX files, plain or .gz."""
     if not path.is_dir():
-        with zipfile.ZipFile(path) as archive:
-            held = archive.namelist()
-            require(f"{name}.npy" in held, f"it has no {name}.npy, but {held}")
+        with zipfile.ZipFile(path) as archive:  # NumPy would advise to unpickle another file
             return np.load(archive.open(f"{name}.npy"))
     plain = (IDX_NAMES[name], IDX_NAMES[name].replace("-idx", ".idx"))  # as Kaggle names them
     held = sorted(file.name for file in path.iterdir() if file.is_file())
@@ -705,8 +680,6 @@ def read_array(path, name):
 
 
 # ---- Program -------------------------------------------------------------------------------------
-
-
 def say(text, file=None):
     """Print a line; where it cannot be printed, as into a closed pipe, nothing ends."""
     with contextlib.suppress(OSError, ValueError):
@@ -731,12 +704,11 @@ def parse_arguments(argv=None):
     add("--output-dir", default="outputs", help="directory for the files that a run writes")
     options = parser.parse_args(argv)
     options.output_dir = Path(options.output_dir).expanduser()
-    require(options.epochs >= 1, "argument --epochs: must be at least 1")
-    require(options.batch_size >= 1, "argument --batch-size: must be at least 1")
-    is_rate = 0 < options.learning_rate < np.inf
-    require(is_rate, "argument --learning-rate: must be a number above 0")
-    require(0 <= options.kl_weight < np.inf, "argument --kl-weight: must be a number of at least 0")
-    require(0 <= options.seed < 2**32, "argument --seed: must be from 0 to 2**32 - 1")
+    require(options.epochs >= 1, "--epochs must be at least 1")
+    require(options.batch_size >= 1, "--batch-size must be at least 1")
+    require(0 < options.learning_rate < np.inf, "--learning-rate must be a number above 0")
+    require(0 <= options.kl_weight < np.inf, "--kl-weight must be a number of at least 0")
+    require(0 <= options.seed < 2**32, "--seed must be from 0 to 2**32 - 1")
     return options
 
 
@@ -745,14 +717,14 @@ def train_model(options, data):
     keras.utils.set_random_seed(options.seed)
     model = VAE(reconstruction_loss=options.reconstruction_loss, kl_weight=options.kl_weight)
     model.compile(optimizer=adam(options.learning_rate), jit_compile=True)
-    first = slice(RECORDED_IMAGES)
-    recorder = explorer and explorer.Recorder(data.x_test[first], data.y_test[first])
+    x, y = data.x_test[:RECORDED_IMAGES], data.y_test[:RECORDED_IMAGES]
+    recorder = explorer and explorer.Recorder(x, y)
     callbacks = [keras.callbacks.TerminateOnNaN(), EpochTable(), *filter(None, [recorder])]
     settings = {"epochs": options.epochs, "batch_size": options.batch_size, "seed": options.seed}
     settings |= {"validation_data": data.x_validation, "callbacks": callbacks, "verbose": 0}
-    logs = model.fit(data.x_train, **settings).history
-    is_finite = np.isfinite(list(logs.values())).all()
-    require(is_finite, "the loss is not finite; try a smaller --learning-rate or --kl-weight")
+    logs = [*model.fit(data.x_train, **settings).history.values()]
+    advice = "the loss is not finite; try a smaller --learning-rate or --kl-weight"
+    require(np.isfinite(logs).all(), advice)
     return model, recorder
 
 
@@ -776,8 +748,7 @@ def output_files(options, data, model, recorder):
     say(line.format(**test, weight=weight))
     say(f"k-NN accuracy {accuracy:.4f} (k = {NEIGHBOURS}, training to test codes)")
     if is_collapsed(z_mean, z_log_sigma_sq):
-        advice = "every reconstruction is the same; try another --seed or a smaller --kl-weight"
-        say(f"note: posterior collapse (KL below {COLLAPSED_KL} nats): {advice}", sys.stderr)
+        say("note: posterior collapse; try another --seed or a smaller --kl-weight", sys.stderr)
     metrics = {name: value for name, value in vars(options).items() if name != "output_dir"}
     metrics |= {"data": data.name, "model": type(model).__name__, "test": test}
     metrics |= {"train_images": len(data.x_train), "test_images": len(data.x_test)}
@@ -786,8 +757,10 @@ def output_files(options, data, model, recorder):
     yield "metrics.json", lambda path: path.write_text(text, "utf-8")
     columns = {"epoch": 1 + np.array(model.history.epoch), **model.history.history}
     names, rows = ",".join(columns), np.transpose([*columns.values()])
-    history = {"fmt": "%.17g", "delimiter": ",", "header": names, "comments": ""}
-    yield "history.csv", lambda path: np.savetxt(path, rows, **history)
+    yield (
+        "history.csv",
+        lambda path: np.savetxt(path, rows, "%.17g", ",", header=names, comments=""),
+    )
     _, noise = model.with_noise(data.x_test, options.seed)
     z = sample_latent(z_mean, z_log_sigma_sq, noise).numpy()
     figures = {
@@ -838,10 +811,9 @@ def main(argv=None):
             options.output_dir.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=options.output_dir).close()  # or it fails after the training
         except OSError as error:
-            reason = f"{options.output_dir}: {error.strerror}"
-            raise InputError(f"{reason}; give another --output-dir") from error
-        counts = [f"{len(x):,}" for x in (data.x_train, data.x_validation, data.x_test)]
-        line = "{}: {} training, {} validation and {} test images; losses in nats per image"
+            raise InputError(f"argument --output-dir: {error.strerror}") from error
+        counts = len(data.x_train), len(data.x_validation), len(data.x_test)
+        line = "{}: {:,} training, {:,} validation and {:,} test images; losses in nats per image"
         say(line.format(data.name, *counts))
         model, recorder = train_model(options, data)
         write_files(options.output_dir, output_files(options, data, model, recorder))

@@ -14,15 +14,15 @@ import vae_mnist
 
 
 BAD_OPTIONS = {
-    "epochs 0": (["--epochs", "0"], "argument --epochs: must be at least 1"),
+    "epochs 0": (["--epochs", "0"], "--epochs must be at least 1"),
     "epochs not whole": (["--epochs", "1.5"], "argument --epochs: invalid int value: '1.5'"),
-    "batch size 0": (["--batch-size=0"], "argument --batch-size: must be at least 1"),
-    "learning rate 0": (["--learning-rate", "0"], "--learning-rate: must be a number above 0"),
-    "learning rate infinite": (["--learning-rate", "inf"], "--learning-rate: must be a number"),
-    "negative KL weight": (["--kl-weight=-1e-9"], "--kl-weight: must be a number of at least 0"),
-    "KL weight infinite": (["--kl-weight", "inf"], "--kl-weight: must be a number of at least 0"),
-    "seed below 0": (["--seed=-1"], "argument --seed: must be from 0 to 2**32 - 1"),
-    "seed too large": (["--seed", "4294967296"], "argument --seed: must be from 0 to 2**32 - 1"),
+    "batch size 0": (["--batch-size=0"], "--batch-size must be at least 1"),
+    "learning rate 0": (["--learning-rate", "0"], "--learning-rate must be a number above 0"),
+    "learning rate infinite": (["--learning-rate", "inf"], "--learning-rate must be a number"),
+    "negative KL weight": (["--kl-weight=-1e-9"], "--kl-weight must be a number of at least 0"),
+    "KL weight infinite": (["--kl-weight", "inf"], "--kl-weight must be a number of at least 0"),
+    "seed below 0": (["--seed=-1"], "--seed must be from 0 to 2**32 - 1"),
+    "seed too large": (["--seed", "4294967296"], "--seed must be from 0 to 2**32 - 1"),
     "unknown loss": (["--reconstruction-loss", "hinge"], "hinge"),
     "a batch larger than the data": (["--batch-size", "221"], "a batch of 221 from 220 training"),
     "a path through a file": (["--output-dir", f"{vae_mnist.__file__}/x"], "Not a directory"),

@@ -342,10 +342,7 @@ def test_a_step_that_fails_leaves_what_is_written_before(function, written, run_
 
 def test_posterior_collapse_is_reported_in_one_line(run_briefly):
     err = run_briefly(**NOT_DRAWN, COLLAPSED_KL=1e9).err
-    assert err == (
-        "note: posterior collapse (KL below 1000000000.0 nats): every reconstruction is the same; "
-        "try another --seed or a smaller --kl-weight\n"
-    )
+    assert err == ("note: posterior collapse; try another --seed or a smaller --kl-weight\n")
 
 
 def test_the_latent_codes_of_the_first_test_images_are_recorded(run_briefly, digits):

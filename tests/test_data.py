@@ -339,7 +339,7 @@ BAD_DATA = {
         bare_pickle,
         f"digits.npz, train set: File is not a zip file; {REMEDY}",
     ),
-    "a member that is no array": (member_without_an_array, "train set: This file contains pickled"),
+    "a member that is no array": (member_without_an_array, "pickled"),
     "images of another size": (
         changed(x_test=lambda images: images[:, :27]),
         f"test set: images are uint8 of shape (60, 27, 28) from 0 to 255; they must be {NEEDED}",

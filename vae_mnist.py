@@ -74,7 +74,6 @@ EVALUATION_BATCH_SIZE = 1000  # images that are evaluated or encoded at once; it
 NEIGHBOURS = 25  # k of the k-nearest-neighbour (k-NN) accuracy
 COLLAPSED_KL = 0.05  # nats per image; a KL divergence below it is reported as posterior collapse
 NAMED_CLASSES = 30  # the scatter names up to so many classes beside their dots
-RECORDED_IMAGES = 2000  # test images whose latent codes during training the page shows
 # The manifold's axes, as in figure 4 of Kingma & Welling (2013): `ndtri` is scipy.stats.norm.ppf.
 MANIFOLD_QUANTILES = ndtri(np.linspace(0.05, 0.95, 15))
 # No two look alike as small dots. Digits that look alike have the colours that differ most.
@@ -146,6 +145,8 @@ def cross_entropy(x, logits):
     return tf.reduce_sum(pixel_losses, axis=-1)
 
 
+# AutoGraph would convert a function by reading this file again, which may have been edited by then.
+unconverted = tf.autograph.experimental.do_not_convert
 RECONSTRUCTION_LOSSES = {"squared-error": squared_error, "cross-entropy": cross_entropy}
 
 
@@ -282,15 +283,13 @@ class VAE(keras.Model):
         x, seed = check_images(x, batch_size), given_or_drawn(seed)
         self.prepare()
         sizes = len(x), batch_size, self.latent_size
-        # Not converted by AutoGraph, which would read this file again, edited or not.
-        draw = tf.autograph.experimental.do_not_convert(lambda n: epoch_draws(seed, *sizes, n))
+        draw = unconverted(lambda epoch: epoch_draws(seed, *sizes, epoch))
         draws = tf.data.Dataset.range(options.get("initial_epoch", 0), epochs).map(draw)
         without_autotuning = tf.data.Options()  # whose thread delays the end of `fit` by seconds
         without_autotuning.autotune.enabled = False
         if validation_data is not None:
-            data = tf.data.Dataset.from_tensor_slices(self.with_noise(validation_data, seed))
-            data = data.batch(EVALUATION_BATCH_SIZE).cache()
-            options["validation_data"] = data.with_options(without_autotuning)
+            batches = self.evaluation_batches(validation_data, seed).cache()
+            options["validation_data"] = batches.with_options(without_autotuning)
         if not self.optimizer.built:  # or Keras would compile the epoch twice
             self.optimizer.build(self.trainable_variables)
         self.hidden.pixels.assign(self.hidden.to_pixels(x))  # a GPU gets them once
@@ -344,10 +343,16 @@ class VAE(keras.Model):
         self.jit_compile = jit_compile
 
     def with_noise(self, images, seed=None):
-        """Return the pixels of images [count, 784], and noise for their latent codes [count, 2]."""
-        pixels = to_pixels(check_images(images))
-        shape = (len(pixels), self.latent_size)
-        return pixels, tf.random.stateless_normal(shape, [given_or_drawn(seed), -1])
+        """Return images [count, 784], checked, and noise for their latent codes [count, 2]."""
+        images = check_images(images)
+        shape = (len(images), self.latent_size)
+        return images, tf.random.stateless_normal(shape, [given_or_drawn(seed), -1])
+
+    def evaluation_batches(self, images, seed, batch_size=None):
+        """Return a data set of batches for `test_step`: pixels and noise for their latent codes."""
+        batches = tf.data.Dataset.from_tensor_slices(self.with_noise(images, seed))
+        batches = batches.batch(batch_size or EVALUATION_BATCH_SIZE)
+        return batches.map(unconverted(lambda images, noise: (to_pixels(images), noise)))
 
     def test_step(self, batch):
         """Add the losses of a batch, pixels and noise, to Keras' metrics; return these."""
@@ -355,7 +360,7 @@ class VAE(keras.Model):
         self.mean_loss(*batch)
         return self.get_metrics_result()
 
-    def evaluate(self, x, *, seed=None, **options):
+    def evaluate(self, x, *, seed=None, batch_size=None, **options):
         """Return the mean loss, reconstruction loss and KL divergence of images, in nats per image.
 
         `seed`: of their noise. `options`: Keras'; `return_dict=True` names the losses.
@@ -363,14 +368,13 @@ class VAE(keras.Model):
         if "_use_cached_eval_dataset" in options:  # `fit` evaluates its validation data
             return super().evaluate(x, **options)
         self.prepare()
-        options.setdefault("batch_size", EVALUATION_BATCH_SIZE)
-        return super().evaluate(*self.with_noise(x, seed), **options)
+        return super().evaluate(self.evaluation_batches(x, seed, batch_size), **options)
 
     def image_losses(self, images, epsilon=None):
         """Return `loss_terms` of all images, NumPy [count]; by default `epsilon` is drawn anew."""
-        pixels, noise = self.with_noise(images)
+        images, noise = self.with_noise(images)
         epsilon = noise if epsilon is None else np.broadcast_to(np.float32(epsilon), noise.shape)
-        return in_batches(self.loss_terms, pixels, epsilon)
+        return in_batches(self.loss_terms, images, epsilon)
 
     def predict(self, x, **options):
         """Return what `call` returns, NumPy, of images (see `check_images`); `options`: Keras'."""
@@ -670,9 +674,8 @@ def read_array(path, name):
     held = sorted(file.name for file in path.iterdir() if file.is_file())
     found = [file for file in held if file.removesuffix(".gz") in plain]  # the plain one first
     require(found, f"it has no {IDX_NAMES[name]}, but {held[:20]}")
-    open_file = gzip.open if found[0].endswith(".gz") else open
-    with open_file(path / found[0], "rb") as file:
-        content = file.read()
+    content = (path / found[0]).read_bytes()
+    content = gzip.decompress(content) if found[0].endswith(".gz") else content
     is_idx = content[:3] == b"\0\0\x08" and len(content) > 3
     require(is_idx, f"{found[0]} has no IDX header for unsigned bytes")
     shape = np.frombuffer(content, ">u4", content[3], offset=4)  # content[3] dimensions
@@ -717,8 +720,7 @@ def train_model(options, data):
     keras.utils.set_random_seed(options.seed)
     model = VAE(reconstruction_loss=options.reconstruction_loss, kl_weight=options.kl_weight)
     model.compile(optimizer=adam(options.learning_rate), jit_compile=True)
-    x, y = data.x_test[:RECORDED_IMAGES], data.y_test[:RECORDED_IMAGES]
-    recorder = explorer and explorer.Recorder(x, y)
+    recorder = explorer and explorer.Recorder(data.x_test, data.y_test)
     callbacks = [keras.callbacks.TerminateOnNaN(), EpochTable(), *filter(None, [recorder])]
     settings = {"epochs": options.epochs, "batch_size": options.batch_size, "seed": options.seed}
     settings |= {"validation_data": data.x_validation, "callbacks": callbacks, "verbose": 0}

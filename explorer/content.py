@@ -11,6 +11,7 @@ from keras import ops
 from .layers import is_close, kl_divergence, read_model
 from .page import VERSION, PageError, fill_template
 
+RECORDED_IMAGES = 2000  # test images whose latent codes during training the page shows
 IMAGES = 40  # test images to choose from by a button
 IMAGE_BYTES = 2_500_000  # of all test images that a click on a dot can take, in base64
 STRIP_CLASSES = 10  # of which the strip shows an image, at most
@@ -32,10 +33,11 @@ class Recorder(keras.callbacks.Callback):
     """A Keras callback that keeps what the page shows of the training.
 
     Arguments:
-        images: the first test images, [count, 784] or [count, 28, 28]: bytes, uint8 from 0 to 255,
-            or pixels, floats in [0, 1], which are rounded to bytes.
+        images: the test images, [count, 784] or [count, 28, 28]: bytes, uint8 from 0 to 255, or
+            pixels, floats in [0, 1], which are rounded to bytes.
         labels: their labels [count]. Of the first images of each class more is kept than the codes:
             the page shows some of them at every epoch.
+        count: how many of the images are recorded, the first of them.
 
     Latent codes, Gaussians and reconstructions are kept before the training and after each epoch,
     losses of the validation images after each epoch. Raises TypeError for images of another type,
@@ -43,9 +45,9 @@ class Recorder(keras.callbacks.Callback):
     validation images.
     """
 
-    def __init__(self, images, labels):
+    def __init__(self, images, labels, count=RECORDED_IMAGES):
         super().__init__()
-        images = to_bytes(images)
+        images, labels = to_bytes(images[:count]), labels[:count]
         self.x = images.reshape(len(images), -1) / np.float32(255)
         self.candidates = strip_candidates(np.ravel(labels))
         self.codes = []  # z_mean [count, 2]

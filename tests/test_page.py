@@ -192,6 +192,12 @@ def test_the_recorder_takes_pixels_as_their_bytes(data):
     np.testing.assert_array_equal(of_bytes.x, of_pixels.x)
 
 
+def test_the_recorder_takes_the_first_2000_images_or_as_many_as_it_is_told(data):
+    images, labels = np.tile(data.x_test, (3, 1)), np.tile(data.y_test, 3)
+    assert len(explorer.Recorder(images, labels).x) == 2000
+    assert len(explorer.Recorder(images, labels, count=2500).x) == 2500
+
+
 @pytest.mark.parametrize("images", [np.full((5, 784), 255.0), np.full((5, 784), 7)])
 def test_the_recorder_rejects_other_images(images):
     with pytest.raises(TypeError, match="images must be bytes, uint8 from 0 to 255, or floats in"):

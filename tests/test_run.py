@@ -352,9 +352,9 @@ def test_the_latent_codes_of_the_first_test_images_are_recorded(run_briefly, dig
         recorders.append(recorder)
         return b"page"
 
-    run_briefly(explorer_page=explorer_page, **NOT_DRAWN, RECORDED_IMAGES=20)
-    assert [codes.shape for codes in recorders[0].codes] == 2 * [(20, 2)]
-    x = digits["x_test"][:20].reshape(20, 784) / 255
+    run_briefly(explorer_page=explorer_page, **NOT_DRAWN)
+    assert [codes.shape for codes in recorders[0].codes] == 2 * [(60, 2)]
+    x = digits["x_test"].reshape(60, 784) / 255
     np.testing.assert_allclose(recorders[0].x, x, atol=1e-6)
 
 

@@ -172,6 +172,11 @@ def epoch_draws(seed, count, batch_size, latent_size, epoch):
 
 
 # ---- The variational autoencoder -----------------------------------------------------------------
+# What Keras sets in a model while it trains or evaluates it, and reads in no step.
+SET_BY_KERAS = {"train_function", "test_function", "predict_function", "_eval_epoch_iterator"}
+SET_BY_KERAS |= {"history", "stop_training", "stop_evaluating", "stop_predicting"}
+
+
 @keras.saving.register_keras_serializable(package="vae_mnist")
 class VAE(keras.Model):
     """A variational autoencoder, trained by Keras' `fit`, to which an epoch is a single step.
@@ -297,7 +302,9 @@ class VAE(keras.Model):
         try:
             return super().fit(draws, steps_per_epoch=1, shuffle=False, **options)
         except tf.errors.InvalidArgumentError as error:
-            advice = "for what XLA cannot compile, as tf.print, call compile(jit_compile=False)"
+            advice = (
+                "XLA cannot compile this (tf.print?): compile(optimizer=..., jit_compile=False)"
+            )
             require("XLA" not in str(error), advice)
             raise
         finally:
@@ -323,8 +330,7 @@ class VAE(keras.Model):
         is_sigmoid = logits.any() and 0 <= logits.min() <= logits.max() <= 1
         is_fine = not is_sigmoid or self.reconstruction_loss != "cross-entropy"
         require(is_fine, "the cross-entropy takes logits: end the decoder without a sigmoid")
-        passing = ("_function", "_iterator", "history", "_training", "_evaluating", "_predicting")
-        attributes = [value for name, value in vars(self).items() if not name.endswith(passing)]
+        attributes = [value for name, value in vars(self).items() if name not in SET_BY_KERAS]
         model = [*attributes, *self.trainable_variables]
         if [*map(id, model)] == [*map(id, self.hidden.compiled_for)]:
             return

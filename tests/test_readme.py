@@ -130,6 +130,8 @@ def test_the_snippets_run_one_after_the_other(eagerly, in_project, monkeypatch, 
     classifiers = types.SimpleNamespace(KNeighborsClassifier=Neighbours)
     monkeypatch.setitem(sys.modules, "sklearn", types.SimpleNamespace(neighbors=classifiers))
     monkeypatch.setitem(sys.modules, "sklearn.neighbors", classifiers)
+    # Without a graph, the steps of Adam take most of the time.
+    monkeypatch.setattr(vae_mnist, "adam", lambda: keras.optimizers.SGD(0.001))
     for snippet in snippets(README):
         exec(snippet, {})
     names, histories = {}, []

@@ -166,7 +166,7 @@ def test_no_source_file_is_read_for_a_training_or_an_evaluation(fit, model, data
     assert "vae_mnist" not in read
 
 
-def test_a_checkpoint_holds_no_images(fit, model, tmp_path):
+def test_a_checkpoint_holds_no_images(eagerly, fit, model, tmp_path):
     sizes = []
     save = keras.callbacks.LambdaCallback(
         on_epoch_end=lambda *args: sizes.append(
@@ -182,7 +182,7 @@ def test_a_checkpoint_holds_no_images(fit, model, tmp_path):
     assert 404_244 <= sizes[0] < 405_000
 
 
-def test_the_data_set_of_an_epochs_draws_ends(fit, model, monkeypatch):
+def test_the_data_set_of_an_epochs_draws_ends(eagerly, fit, model, monkeypatch):
     """Tools such as MLflow walk through what `fit` hands to Keras."""
     handed = []
     fit_of_keras = keras.Model.fit

@@ -60,7 +60,8 @@ tf.config.experimental.enable_tensor_float_32_execution(False)  # or a GPU keeps
 tf.get_logger().addFilter(lambda log: "retracing" not in str(log.msg))  # for each new model
 
 # ---- Settings ------------------------------------------------------------------------------------
-# Edit them here, or set them before a model is made; the first five are default arguments.
+# Edit them here. A program that imports this file may set them before it makes a model, except for
+# EPOCHS, BATCH_SIZE, LEARNING_RATE and KL_WEIGHT: these are default arguments, so pass others.
 EPOCHS = 50
 BATCH_SIZE = 128
 LEARNING_RATE = 0.001
@@ -220,7 +221,10 @@ class VAE(keras.Model):
         self.hidden.kl_weight.assign(weight)
 
     def call(self, x, epsilon=0.0, training=False):
-        """Return z_mean, z_log_sigma_sq [batch, 2] and reconstruction [batch, 784], float32."""
+        """Return z_mean, z_log_sigma_sq [batch, 2] and reconstruction [batch, 784] of images.
+
+        `epsilon` [batch, 2] is the noise of the latent codes. The reconstruction may be logits.
+        """
         x = to_pixels(x)
         codes = self.encoder(x, training=training)
         shape = (x.shape[0], codes[0].shape[-1])
@@ -264,7 +268,8 @@ class VAE(keras.Model):
             x = tf.gather(self.hidden.pixels, order[index])
             with tf.GradientTape() as tape:
                 loss = self.mean_loss(x, epsilon[index], training=True)
-                # The losses of layers, as of regularizers, are minimised but not reported.
+                # The losses that layers add, as regularizers do, are minimised but not reported.
+                # An optimizer with loss scaling, as for mixed_float16, scales the gradients back.
                 objective = self.optimizer.scale_loss(loss + sum(self.losses))
             gradients = tape.gradient(objective, self.trainable_variables)
             self.optimizer.apply(gradients, self.trainable_variables)
@@ -302,9 +307,7 @@ class VAE(keras.Model):
         try:
             return super().fit(draws, steps_per_epoch=1, shuffle=False, **options)
         except tf.errors.InvalidArgumentError as error:
-            advice = (
-                "XLA cannot compile this (tf.print?): compile(optimizer=..., jit_compile=False)"
-            )
+            advice = "for what XLA cannot compile, compile(optimizer=..., jit_compile=False)"
             require("XLA" not in str(error), advice)
             raise
         finally:
@@ -377,7 +380,10 @@ class VAE(keras.Model):
         return super().evaluate(self.evaluation_batches(x, seed, batch_size), **options)
 
     def image_losses(self, images, epsilon=None):
-        """Return `loss_terms` of all images, NumPy [count]; by default `epsilon` is drawn anew."""
+        """Return `loss_terms` of all images, NumPy [count]; by default `epsilon` is drawn anew.
+
+        With an `epsilon` of 0 the latent codes are z_mean: lower losses, not the negative ELBO.
+        """
         images, noise = self.with_noise(images)
         epsilon = noise if epsilon is None else np.broadcast_to(np.float32(epsilon), noise.shape)
         return in_batches(self.loss_terms, images, epsilon)
@@ -398,7 +404,7 @@ class VAE(keras.Model):
         return np.clip(tf.sigmoid(outputs) if are_logits else outputs, 0, 1)  # [4]
 
     def sample_prior(self, count, seed=None):
-        """Return latent codes z ~ N(0, I), NumPy [count, 2], which decode to new digits."""
+        """Return latent codes z ~ N(0, I), NumPy [count, 2]; override it for another prior."""
         rng = np.random.default_rng(given_or_drawn(seed))
         return rng.standard_normal((count, self.latent_size), np.float32)
 
@@ -764,11 +770,9 @@ def output_files(options, data, model, recorder):
     text = json.dumps(metrics | {"knn_accuracy": accuracy}, indent=2) + "\n"
     yield "metrics.json", lambda path: path.write_text(text, "utf-8")
     columns = {"epoch": 1 + np.array(model.history.epoch), **model.history.history}
-    names, rows = ",".join(columns), np.transpose([*columns.values()])
-    yield (
-        "history.csv",
-        lambda path: np.savetxt(path, rows, "%.17g", ",", header=names, comments=""),
-    )
+    rows = np.transpose([*columns.values()])
+    csv = {"fmt": "%.17g", "delimiter": ",", "header": ",".join(columns), "comments": ""}
+    yield "history.csv", lambda path: np.savetxt(path, rows, **csv)
     _, noise = model.with_noise(data.x_test, options.seed)
     z = sample_latent(z_mean, z_log_sigma_sq, noise).numpy()
     figures = {

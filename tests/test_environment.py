@@ -47,7 +47,7 @@ def test_another_backend_of_keras_is_rejected_and_other_settings_are_the_users(m
     assert out == f"Keras runs on jax; import vae_mnist before keras, {allowed}\n"
 
 
-def test_the_inline_metadata_equals_the_requirements():
+def test_the_metadata_of_script_and_project_equal_the_requirements():
     script = SCRIPT.read_text("utf-8")
     block = re.search(r"^# /// script\n((?:#.*\n)+?)# ///\n", script, re.MULTILINE)[1]
     dependencies = json.loads(re.search(r"^# dependencies = (\[.*\])$", block, re.MULTILINE)[1])
@@ -55,3 +55,6 @@ def test_the_inline_metadata_equals_the_requirements():
     program, _, _ = requirements.partition("# for the tests")
     assert dependencies == program.split()
     assert '# requires-python = ">=3.10,<3.14"' in block
+    project = (ROOT / "pyproject.toml").read_text("utf-8")
+    assert f"dependencies = {json.dumps(dependencies)}\n" in project
+    assert 'requires-python = ">=3.10,<3.14"\n' in project

@@ -154,6 +154,7 @@ def test_with_an_empty_pad_the_posterior_is_the_prior(open_page):
 
 def heat_lines(page):
     """The lines of the heat map, [[x, y], ...] in pixels: where they begin and end."""
+    page.wait_for("drawn.plane.some(row => row.kind === 'text' && row.text === 'p(z | x)')")
     hue = page.js("return getComputedStyle(plane).getPropertyValue('--heat').trim()")
     rows = [row for row in page.drawn("stroke") if row["colour"] == hue]
     return np.array([step[1:3] for row in rows for step in row["path"] if step[0] == "lineTo"])
@@ -162,10 +163,9 @@ def heat_lines(page):
 def test_the_lines_of_the_heat_map_are_those_of_39_and_86_percent(open_page):
     page = open_page()
     page.click("posterior")
-    page.wait_for("drawn.plane.some(row => row.kind === 'text' && row.text === 'p(z | x)')")
+    lines = heat_lines(page)
     shown = page.js("return vae.posterior()")
     z, p = np.column_stack([shown["z1"], shown["z2"]]), np.array(shown["p"])
-    lines = heat_lines(page)
     origin, unit = page.place_of((0, 0))
     codes = (lines - origin) / unit * [1, -1]
     order = np.sort(p)[::-1]

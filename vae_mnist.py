@@ -303,9 +303,9 @@ class VAE(keras.Model):
         if not self.optimizer.built:  # or Keras would compile the epoch twice
             self.optimizer.build(self.trainable_variables)
         self.hidden.pixels.assign(self.hidden.to_pixels(x))  # a GPU gets them once
-        draws, options["epochs"] = draws.with_options(without_autotuning), epochs
+        draws = draws.with_options(without_autotuning)
         try:
-            return super().fit(draws, steps_per_epoch=1, shuffle=False, **options)
+            return super().fit(draws, epochs=epochs, steps_per_epoch=1, shuffle=False, **options)
         except tf.errors.InvalidArgumentError as error:
             advice = "for what XLA cannot compile, compile(optimizer=..., jit_compile=False)"
             require("XLA" not in str(error), advice)
